@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['logger', 'ImgclsError', 'did_you_mean', 'require', 'data_home', 'cache_home', 'atomic_path', 'seed_everything',
-           'default_device', 'versions', 'git_commit', 'progress']
+           'derive_seed', 'default_device', 'versions', 'git_commit', 'progress']
 
-# %% ../nbs/00_core.ipynb #da8f8692
-import difflib, errno, importlib, logging, os, platform, random, subprocess, sys, uuid
+# %% ../nbs/00_core.ipynb #d8aa6c75
+import difflib, errno, hashlib, importlib, logging, os, platform, random, subprocess, sys, uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -74,6 +74,15 @@ def seed_everything(
     import numpy as np, torch
     if not 0 <= seed < 2**32: raise ImgclsError(f"seed must be from 0 to {2**32-1}, not {seed}")
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+
+# %% ../nbs/00_core.ipynb #95ee2386
+def derive_seed(
+    seed: int, # The run's seed
+    *purpose, # What it is for and where, such as 'augment', epoch, batch
+) -> int: # 0 to 2**32-1
+    "A seed for one purpose, independent of the seeds for all others."
+    text = ':'.join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), 'little')
 
 # %% ../nbs/00_core.ipynb #ba060832
 def default_device(
