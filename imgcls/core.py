@@ -6,8 +6,8 @@
 __all__ = ['logger', 'ImgclsError', 'did_you_mean', 'require', 'data_home', 'cache_home', 'atomic_path', 'seed_everything',
            'derive_seed', 'default_device', 'versions', 'git_commit', 'progress']
 
-# %% ../nbs/00_core.ipynb #d8aa6c75
-import difflib, errno, hashlib, importlib, logging, os, platform, random, subprocess, sys, uuid
+# %% ../nbs/00_core.ipynb #f2dd2b62
+import difflib, errno, hashlib, importlib, logging, os, platform, random, re, subprocess, sys, uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -84,7 +84,7 @@ def derive_seed(
     text = ':'.join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), 'little')
 
-# %% ../nbs/00_core.ipynb #ba060832
+# %% ../nbs/00_core.ipynb #dd6afa3e
 def default_device(
     name: str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; None picks the best one there is
 ): # A `torch.device`
@@ -96,7 +96,8 @@ def default_device(
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as e:
-        raise ImgclsError(f"device '{name}' cannot be used here: {str(e).splitlines()[0]}. Use device=cpu.") from e
+        reason = re.split(r'[.\n]', str(e))[0]
+        raise ImgclsError(f"device '{name}' cannot be used here: {reason}. Use cpu, or leave it out for the best one there is.") from e
     return device
 
 # %% ../nbs/00_core.ipynb #2ee2945a

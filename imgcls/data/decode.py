@@ -149,7 +149,7 @@ def _orientation(img: Image.Image) -> int: # From 1 to 8; 1, upright, if there i
         logger.debug('unreadable EXIF data ignored: %s', e)
         return 1
 
-# %% ../../nbs/data/10_decode.ipynb #8c15c1d8
+# %% ../../nbs/data/10_decode.ipynb #b60b3aa6
 def open_image(
     source: str|os.PathLike|bytes|BinaryIO|Image.Image|np.ndarray, # Path, bytes, binary file, PIL image, or array (H, W) or (H, W, C)
     channels: int=3, # 3: RGB. 1: grey. Other: as stored, and the number must match
@@ -169,7 +169,7 @@ def open_image(
                 img.load()   # first: TIFF turns itself upright here
                 turn = _TURNS.get(_orientation(img))
                 a = _to_channels(img if turn is None else img.transpose(turn), channels)
-        return np.ascontiguousarray(a[None] if a.ndim == 2 else a.transpose(2, 0, 1))
+        return np.array(a[None] if a.ndim == 2 else a.transpose(2, 0, 1), order='C')   # new memory, writable
 
 # %% ../../nbs/data/10_decode.ipynb #89f4d340
 def image_shape(

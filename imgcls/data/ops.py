@@ -241,7 +241,7 @@ _POINTWISE = dict(  # table t, images x, magnitude m -> table
     Equalize = lambda t, x, m: equalize_table(x),
     Invert = lambda t, x, m: 255-t)
 
-# %% ../../nbs/data/08_ops.ipynb #7eadd8ae
+# %% ../../nbs/data/08_ops.ipynb #2f7aa27d
 def _tables(x, op, m):
     t = levels(x)
     for name, f in _POINTWISE.items(): t = apply_where(t, op == _IS[name], f, x, m)
@@ -249,7 +249,8 @@ def _tables(x, op, m):
 
 def _matrices(x, op, m):
     only = lambda name: torch.where(op == _IS[name], m, 0)
-    return affine_matrix(x.shape[2:], only('ShearX'), only('ShearY'), only('TranslateX').trunc(), only('TranslateY').trunc(), only('Rotate'))
+    shift_x, shift_y = only('TranslateX').trunc(), only('TranslateY').trunc()
+    return affine_matrix(x.shape[2:], only('ShearX'), only('ShearY'), shift_x, shift_y, only('Rotate'))
 
 def apply_ops(
     x: torch.Tensor, # (N,C,H,W) uint8, or float from 0 to 1 (rounded to 8 bits on the way)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PartsReader', 'FolderReader', 'short_name', 'ZipReader', 'open_archive', 'ParquetReader']
 
-# %% ../../nbs/data/07_readers.ipynb #9aba38df
+# %% ../../nbs/data/07_readers.ipynb #ca2c7870
 import hashlib, os, posixpath, re, shutil, stat, tarfile, zipfile, zlib
 from bisect import bisect_right
 from collections import Counter
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-import numpy as np
+import numpy as np, pyarrow.parquet as pq
+from fastcore.basics import num_cpus
 from filelock import FileLock
 from ..core import *
 
@@ -64,12 +65,12 @@ def _stamp(path):
     except OSError: return 'missing'
     return f'{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}'
 
-# %% ../../nbs/data/07_readers.ipynb #d9e0cdd2
+# %% ../../nbs/data/07_readers.ipynb #68f1ea12
 class FolderReader:
     "A reader whose references are paths relative to `root`; `list` gives the files and counts what it ignores."
     def __init__(self,
         root: str|Path, # The folder
-    ): self.root, self.ignored = str(root), Counter()
+    ): self.root, self.ignored = os.path.abspath(root), Counter()
 
     def __call__(self, ref): return os.path.join(self.root, ref)
     def stamps(self, items): return (_stamp(self(i)) for i in items)
@@ -90,19 +91,20 @@ def short_name(
     name = re.sub(_ARCHIVE + r'|\.parquet$', '', Path(path).name, flags=re.I)
     return re.sub(r'[^\w.-]+', '-', name).strip('-') or 'data'
 
-# %% ../../nbs/data/07_readers.ipynb #55dd72f1
+# %% ../../nbs/data/07_readers.ipynb #8de4a90a
 _LARGEST = 2**30   # bytes; no image file is larger
 _DAMAGE = zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError
 
+# %% ../../nbs/data/07_readers.ipynb #1fb96bbd
 class ZipReader:
     "A reader whose references are member names of a zip archive."
     def __init__(self,
         path: str|Path, # The archive
         origin: str|Path|None=None, # The file to name in messages and to watch for changes; None: `path`
     ):
-        self.path, self.root, self.handle, self.ignored = str(path), str(origin or path), (None, None), Counter()
+        self.path, self.root, self.handle, self.ignored = os.path.abspath(path), os.path.abspath(origin or path), (None, None), Counter()
         self.stamp = _stamp(self.root)
-    def __getstate__(self): return {**self.__dict__, 'handle': (None, None)}
+    def __reduce__(self): return type(self), (self.path, self.root)
     def stamps(self, items): return [self.stamp]
     def exists(self, ref): return ref in self.zip().NameToInfo
     def __call__(self, ref): return self.read(ref)
@@ -184,32 +186,28 @@ def open_archive(
     if tarfile.is_tarfile(path): return ZipReader(_cached(path, 'files.zip', os.path.getsize(path), partial(_tar_to_zip, path)), path)
     if re.search(_ARCHIVE, str(path), flags=re.I): raise ImgclsError(f"{path} is not a whole archive. Get it again.")
 
-# %% ../../nbs/data/07_readers.ipynb #c41f61d1
+# %% ../../nbs/data/07_readers.ipynb #485bad32
 class ParquetReader:
     "A reader whose references are row numbers, counted over several files."
+    window = 64*(num_cpus() + 2) # Rows that are kept: each thread of `decode_source` works on the next 64 images
+
     def __init__(self,
         files: Sequence[str|Path], # Parquet files with the same columns
         column: str, # The column of images: bytes, or structs with a field `bytes`
         stamps: Sequence[str], # Change when the files do
     ):
-        import pyarrow.parquet as pq
-        self.files, self.column, self.stamped, self.groups, sizes = list(map(str, files)), column, list(stamps), [], []
-        for f in self.files:
-            about = pq.read_metadata(f)
-            self.groups += [(f, g) for g in range(about.num_row_groups)]
-            sizes += [about.row_group(g).num_rows for g in range(about.num_row_groups)]
-        self.starts = [0, *np.cumsum(sizes).tolist()]
-        self._reset()
+        self.files, self.column, self.stamped = list(map(str, files)), column, list(stamps)
+        about = {f: pq.read_metadata(f) for f in self.files}
+        self.groups = [(f, g) for f, m in about.items() for g in range(m.num_row_groups)]
+        self.starts = [0, *np.cumsum([about[f].row_group(g).num_rows for f, g in self.groups]).tolist()]
+        self.lock, self.batches, self.end, self.stop = Lock(), [], 0, 0
 
-    def _reset(self): self.lock, self.batches, self.end, self.stop, self.rows = Lock(), [], 0, 0, iter(())
-    def __getstate__(self): return {k: self.__dict__[k] for k in ('files', 'column', 'stamped', 'groups', 'starts')}
-    def __setstate__(self, state): self.__dict__.update(state); self._reset()
+    def __reduce__(self): return type(self), (self.files, self.column, self.stamped)
     def __len__(self): return self.starts[-1]
     def stamps(self, items): return self.stamped
 
     def _seek(self, i):
         "Start reading at the row group of row `i`."
-        import pyarrow.parquet as pq
         g = bisect_right(self.starts, i) - 1
         if self.end != self.starts[g]: self.batches = []       # not where the last group ended
         self.end, self.stop = self.starts[g:g+2]
@@ -221,10 +219,10 @@ class ParquetReader:
             if not (self.batches and self.batches[0][0] <= i < self.stop): self._seek(i)
             while i >= self.end:
                 values = next(self.rows).column(0)
-                self.batches = [*self.batches[-1:], (self.end, values)]
+                self.batches.append((self.end, values))
                 self.end += len(values)
-            start, values = next(b for b in reversed(self.batches) if b[0] <= i)
-            value = values[i-start].as_py()
-        value = value.get('bytes') if isinstance(value, dict) else value
+                while len(self.batches) > 1 and self.batches[1][0] <= i - self.window: self.batches.pop(0)
+            value = next(values[i-start] for start, values in reversed(self.batches) if start <= i).as_py()
+        if isinstance(value, dict): value = value.get('bytes')
         if value is None: raise ImgclsError(f"row {i} of {', '.join(map(os.path.basename, self.files))} has no image bytes")
         return value

@@ -15,7 +15,7 @@ import torch
 from ..core import *
 from .ops import *
 
-# %% ../../nbs/data/16_transforms.ipynb #182fc902
+# %% ../../nbs/data/16_transforms.ipynb #726420f5
 def _uniform(n, lo, hi, x, generator):
     return torch.rand(n, device=x.device, generator=generator)*(hi-lo) + lo
 
@@ -29,7 +29,8 @@ class RandomCrop:
     padding: int=4 # Pixels by which each side is extended
     mode: str='reflect' # What the extension shows: 'reflect' (the image mirrored) or 'constant' (black)
     def __post_init__(self):
-        if self.mode not in ('reflect', 'constant'): raise ImgclsError(f"mode must be 'reflect' or 'constant', not '{self.mode}'")
+        if self.mode not in ('reflect', 'constant'):
+            raise ImgclsError(f"mode must be 'reflect' or 'constant', not '{self.mode}'")
     def __call__(self,
         x: torch.Tensor, # (N,C,H,W), any dtype
         generator: torch.Generator|None=None, # On the device of `x`
@@ -40,7 +41,8 @@ class RandomCrop:
         if min(room) < 0: raise ImgclsError(f"images of {x.shape[2]}×{x.shape[3]} with padding {self.padding} are too small "
                                             f"to cut {size[0]}×{size[1]} from. Use a smaller size or more padding.")
         if self.mode == 'reflect' and self.padding >= min(x.shape[2:]):
-            raise ImgclsError(f"padding {self.padding} does not fit mode 'reflect' of {x.shape[2]}×{x.shape[3]} images. Use mode='constant'.")
+            raise ImgclsError(f"padding {self.padding} is too much for mode 'reflect' of {x.shape[2]}×{x.shape[3]} images. "
+                              "Use mode='constant'.")
         top, left = (torch.randint(r+1, (len(x),), device=x.device, generator=generator) - self.padding for r in room)
         return crop(x, top, left, size, self.mode)
 
@@ -104,7 +106,7 @@ def crop_resize(
     out = rows[:, None].to(f.dtype) @ f @ cols[:, None].to(f.dtype).mT
     return out.round_().clamp_(0, 255).to(torch.uint8) if x.dtype == torch.uint8 else out
 
-# %% ../../nbs/data/16_transforms.ipynb #25cc88cf
+# %% ../../nbs/data/16_transforms.ipynb #899e35a3
 @dataclass
 class RandomResizedCrop:
     "Resize a random box of each image to `size` (the crop of Inception, Szegedy et al. 2015)."
@@ -112,8 +114,10 @@ class RandomResizedCrop:
     scale: tuple[float, float]=(.08, 1.) # Smallest and largest share of the image's area
     ratio: tuple[float, float]=(3/4, 4/3) # Smallest and largest width/height
     def __post_init__(self):
-        if not 0 < self.scale[0] <= self.scale[1] <= 1: raise ImgclsError(f"scale must be two shares, 0 < low <= high <= 1, not {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]: raise ImgclsError(f"ratio must be two numbers, 0 < low <= high, not {self.ratio}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ImgclsError(f"scale must be two shares, 0 < low <= high <= 1, not {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ImgclsError(f"ratio must be two numbers, 0 < low <= high, not {self.ratio}")
     def __call__(self,
         x: torch.Tensor, # (N,C,H,W) uint8 or float
         generator: torch.Generator|None=None, # On the device of `x`
@@ -122,7 +126,7 @@ class RandomResizedCrop:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
         return crop_resize(x, *random_boxes(x, self.scale, self.ratio, generator), size)
 
-# %% ../../nbs/data/16_transforms.ipynb #30b2e3b0
+# %% ../../nbs/data/16_transforms.ipynb #48282ef3
 @dataclass
 class ColorJitter:
     "Random brightness, contrast, saturation and hue, in this order."
@@ -131,7 +135,8 @@ class ColorJitter:
     saturation: float=0. # The same for saturation (RGB only)
     hue: float=0. # Shift from -hue to hue turns of the colour circle, at most 0.5 (RGB only)
     def __post_init__(self):
-        if min(self.brightness, self.contrast, self.saturation) < 0: raise ImgclsError(f"amounts must not be negative: {self}")
+        if min(self.brightness, self.contrast, self.saturation) < 0:
+            raise ImgclsError(f"amounts must not be negative: {self}")
         if not 0 <= self.hue <= .5: raise ImgclsError(f"hue must be from 0 to 0.5, not {self.hue}")
     def __call__(self,
         x: torch.Tensor, # (N,C,H,W) uint8, or float from 0 to 1
@@ -168,7 +173,7 @@ class RandomErasing:
         box = (i >= top) & (i < top+h) & (j >= left) & (j < left+w)                       # (N,1,H,W)
         return apply_where(x, hit, lambda x, box: torch.where(box, _noise(x, generator), x), box)
 
-# %% ../../nbs/data/16_transforms.ipynb #fb15e322
+# %% ../../nbs/data/16_transforms.ipynb #399c164e
 @lru_cache(maxsize=64)
 def _channels(values, device): # (1,C,1,1); made once for each device, as copying to a GPU waits for it
     with torch.inference_mode(False): return torch.tensor(values, device=device).view(1, -1, 1, 1)
@@ -188,7 +193,8 @@ class Normalize:
     ) -> torch.Tensor: # (N,C,H,W) float32
         check_batch(x)
         if x.shape[1] != len(self.mean):
-            raise ImgclsError(f"mean and std are for {len(self.mean)} channels, the images have {x.shape[1]}. Give one number a channel.")
+            raise ImgclsError(f"mean and std are for {len(self.mean)} channels, the images have {x.shape[1]}. "
+                              "Give one number a channel.")
         top = 255 if x.dtype == torch.uint8 else 1
         scale = _channels(tuple(1/(top*s) for s in self.std), x.device)
         shift = _channels(tuple(-m/s for m, s in zip(self.mean, self.std)), x.device)

@@ -117,7 +117,13 @@ def _units(groups, n: int) -> np.ndarray:
     if len(groups) != n: raise ImgclsError(f"there are {len(groups)} groups for {n} images: give one for each image")
     return pd.factorize(np.asarray(groups), use_na_sentinel=False)[0]
 
-# %% ../../nbs/evaluation/32_statistics.ipynb #bfdd0473
+# %% ../../nbs/evaluation/32_statistics.ipynb #ca457316
+def _check_settings(n_resamples: int, level: float):
+    "Raise `ImgclsError` if these cannot be meant."
+    if not 0 < level < 1: raise ImgclsError(f"level must be between 0 and 1, such as 0.95, not {level}")
+    if n_resamples < 2: raise ImgclsError(f"n_resamples must be 2 or more, such as 1000, not {n_resamples}")
+
+# %% ../../nbs/evaluation/32_statistics.ipynb #fa7e1d9c
 def bootstrap(
     probs, # Predicted probabilities (N, K)
     labels, # True classes (N,)
@@ -128,8 +134,7 @@ def bootstrap(
     groups=None, # Unit that each image belongs to (N,), such as its slide; None: every image on its own
 ) -> dict[str, Interval]: # By name; the values are those of `compute_metrics`
     "Each metric with its bootstrap interval."
-    if not 0 < level < 1: raise ImgclsError(f"level must be between 0 and 1, such as 0.95, not {level}")
-    if n_resamples < 2: raise ImgclsError(f"n_resamples must be 2 or more, such as 1000, not {n_resamples}")
+    _check_settings(n_resamples, level)
     probs, labels = check_predictions(probs, labels)
     values, (n, k), units = compute_metrics(probs, labels), probs.shape, _units(groups, len(labels))
     for m in metrics or ():
@@ -208,7 +213,7 @@ def _few_disagreements(test: McNemar, n: int) -> Difference:
     return Difference((test.only_a - test.only_b)/n, float(low*(often if low < 0 else rare)),
                       float(high*(often if high > 0 else rare)), test.p_value)
 
-# %% ../../nbs/evaluation/32_statistics.ipynb #781f732d
+# %% ../../nbs/evaluation/32_statistics.ipynb #11c304cf
 def paired_bootstrap(
     probs_a, # Probabilities of model A (N, K)
     probs_b, # Probabilities of model B (N, K), for the same images
@@ -220,9 +225,9 @@ def paired_bootstrap(
     groups=None, # Unit that each image belongs to (N,); None: every image on its own
 ) -> Difference: # A - B, its interval, p-value and verdict
     "Is A better than B? Difference in a metric on the same images."
+    _check_settings(n_resamples, level)
     (a, labels), (b, _) = check_predictions(probs_a, labels), check_predictions(probs_b, labels)
     if a.shape != b.shape: raise ImgclsError(f"both models must know the same classes: probs are {a.shape} and {b.shape}")
-    if not 0 < level < 1: raise ImgclsError(f"level must be between 0 and 1, such as 0.95, not {level}")
     values = compute_metrics(a, labels), compute_metrics(b, labels)
     if metric not in values[0]: raise ImgclsError(f"no metric '{metric}'." + did_you_mean(metric, values[0]))
     test = mcnemar(a.argmax(1) == labels, b.argmax(1) == labels, level)

@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['History', 'TerminalProgress', 'progress_callbacks']
 
-# %% ../../nbs/training/45_tracking.ipynb #9d0389bd
+# %% ../../nbs/training/45_tracking.ipynb #1c7d44d3
 import csv, time
 from pathlib import Path
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback, ShowGraphCallback
+from fastcore.basics import noop
 from fastcore.imports import IN_NOTEBOOK
 from tqdm import tqdm
 from ..core import *
+from .callbacks import *
 
-# %% ../../nbs/training/45_tracking.ipynb #d38367d7
-class History(Callback):
+# %% ../../nbs/training/45_tracking.ipynb #07619843
+class History(RealFit):
     "Keep a row for each epoch, and write them to a CSV file."
     order = 70    # after the recorder has its values
     def __init__(self, path: str | Path | None = None): # The CSV file; None keeps the rows in memory only
@@ -43,11 +45,13 @@ class History(Callback):
     def get_state(self) -> dict: return dict(rows=self.rows)
     def set_state(self, state: dict): self.rows = state['rows']
 
-# %% ../../nbs/training/45_tracking.ipynb #ae12b6fc
-class TerminalProgress(Callback):
+# %% ../../nbs/training/45_tracking.ipynb #3d1e6b06
+class TerminalProgress(RealFit):
     "One progress bar for the run, one line for each epoch, on standard error."
-    order, bar = 75, None    # after `History` has its row
-    def before_fit(self): self.bar = None
+    order = 75    # after `History` has its row
+    def before_fit(self):
+        super().before_fit()
+        self.bar, self.log, self.learn.logger = None, self.learn.logger, noop    # the recorder would print its rows too
     def before_train(self):
         if self.bar is None:
             steps = len(self.dls.train)
@@ -60,6 +64,7 @@ class TerminalProgress(Callback):
                        if k in ('train_loss', 'valid_loss', 'accuracy')) + f"  {row['images_per_second']:,.0f} images/s", file=self.bar.fp)
     def after_fit(self):
         if self.bar is not None: self.bar.close()
+        self.learn.logger = self.log
 
 # %% ../../nbs/training/45_tracking.ipynb #a253db52
 def progress_callbacks(
