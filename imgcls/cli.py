@@ -75,13 +75,21 @@ def _metric_rows(metrics: dict) -> list[dict[str, str]]:
     interval = lambda k: Interval(metrics[k]['value'], metrics[k]['low'], metrics[k]['high'], percent=k not in ('nll', 'brier'))
     return [{'metric': k, 'value [95% interval]': str(interval(k))} for k in names if k in metrics]
 
-# %% ../nbs/90_cli.ipynb #41663bd8
-def _split_arguments(arguments: list[str], resume: bool) -> tuple[str | None, list[str]]:
-    "The recipe, if one is named, and the overrides."
+# %% ../nbs/90_cli.ipynb #9e3e56f0
+def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool, seed: int | None):
+    "The recipe and the name or path of the data; those of the run itself, if it is to be resumed."
+    from imgcls.training.recipe import Recipe, parse_overrides
+    from imgcls.classifier import Run
     names = [a for a in arguments if '=' not in a]
     if len(names) > 1: raise ImgclsError(f"one recipe at a time, not {' and '.join(names)}; changes are written KEY=VALUE, such as epochs=5")
-    return (names[0] if names else None if resume else 'quickstart'), [a for a in arguments if '=' in a]
+    if resume and not out: raise ImgclsError("to resume a run, say which: --out DIRECTORY")
+    if resume and not (out/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {out}")
+    changes = parse_overrides([a for a in arguments if '=' in a]) | ({} if seed is None else {'seed': seed})
+    recipe = Recipe.load(names[0] if names else out if resume else 'quickstart', **changes)
+    source = data or (Run(out).source if resume else None) or 'digits'
+    return recipe, str(Path(source).resolve()) if Path(source).exists() else source    # a path that is right from any folder
 
+# %% ../nbs/90_cli.ipynb #d4cc1d25
 @app.command()
 def train(
     arguments: Annotated[Optional[list[str]], typer.Argument(metavar='[RECIPE] [KEY=VALUE]...', show_default=False,
@@ -101,17 +109,9 @@ def train(
     imgcls train --out runs/quickstart-digits-1 --resume
     """
     from imgcls.data.load import load_data
-    from imgcls.training.recipe import Recipe, parse_overrides
-    from imgcls.classifier import Run
     from imgcls.train import train as run_recipe
-    name, overrides = _split_arguments(arguments or [], resume)
-    if resume and not out: raise ImgclsError("to resume a run, say which: --out DIRECTORY")
-    changes = parse_overrides(overrides) | ({} if seed is None else {'seed': seed})
-    if resume and not (out/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {out}")
-    recipe = Recipe.load(name or out, **changes)
-    source = data or (Run(out).source if resume else None) or 'digits'
-    run = run_recipe(load_data(source), recipe, out, resume, device, source=source)
-    _report_run(run, as_json)
+    recipe, source = _plan(arguments or [], data, out, resume, seed)
+    _report_run(run_recipe(load_data(source), recipe, out, resume, device, source=source), as_json)
 
 # %% ../nbs/90_cli.ipynb #7e29e837
 def _report_run(run, as_json: bool):
@@ -126,13 +126,13 @@ def _report_run(run, as_json: bool):
     for command, rest in commands.items():
         if command in _command_names(): print(f'  imgcls {command} {rest}')
 
-# %% ../nbs/90_cli.ipynb #f04a11e4
+# %% ../nbs/90_cli.ipynb #aaad3cfe
 def _data_of(run, data: str | None):
     "The images to use: those named, or those that the run was trained on."
     from imgcls.data.load import load_data
     source = data or run.source
     if not source: raise ImgclsError(f"{run.path} does not say where its images are: give --data")
-    imageset = load_data(source)
+    imageset = load_data(source, channels=len(run.info.preprocessing['mean']))
     trained_on = run.info.data.get('fingerprint')
     if data is None and imageset.images is not None and imageset.fingerprint != trained_on:
         logger.warning("%s has changed since the run was trained: some of its test images may have been used for training", source)

@@ -58,7 +58,7 @@ class Evaluation:
         return {**{k: v.as_dict() for k, v in self.metrics.items()}, 'per_class': self.per_class.to_dict('records'),
                 'confusion': self.confusion.tolist(), 'n': len(self), 'split': self.split, 'data': self.name}
 
-# %% ../../nbs/evaluation/55_evaluate.ipynb #f689a393
+# %% ../../nbs/evaluation/55_evaluate.ipynb #0ab478e9
 def evaluate(
     classifier: Classifier, # What to measure
     imageset: ImageSet, # The images
@@ -70,7 +70,11 @@ def evaluate(
     "Measure a classifier on the images of a split."
     if split is not None and not len(imageset.splits.get(split, ())):
         raise ImgclsError(f"{imageset.name} has no images in a split '{split}'.{did_you_mean(split, [k for k, v in imageset.splits.items() if len(v)])}")
+    prep = classifier.preprocessing
+    if imageset.channels != prep.channels:
+        raise ImgclsError(f"{imageset.name} has {imageset.channels} channels, the model takes {prep.channels}: load_data(..., channels={prep.channels})")
     images = imageset if split is None else imageset.subset(split)
+    if images.images is None: images = images.decoded(prep.size, prep.resize)
     labels = match_labels(images, classifier.classes)
     probs = mirrored_proba(classifier, images) if tta else classifier.predict_proba(images)
     return Evaluation(bootstrap(probs, labels, n_resamples=n_resamples, seed=seed), probs, labels, classifier.classes,

@@ -6,9 +6,10 @@
 __all__ = ['input_size', 'preprocessing_for', 'augmentation', 'ImageLearner', 'Restore', 'restore', 'recipe_callbacks',
            'build_learner', 'fit']
 
-# %% ../../nbs/training/46_learner.ipynb #fa16bb03
-import math
+# %% ../../nbs/training/46_learner.ipynb #8d4b8042
+import tempfile
 from pathlib import Path
+import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelEpochException, TrainEvalCallback
 from fastai.callback.fp16 import MixedPrecision
@@ -21,6 +22,7 @@ from ..data.imageset import *
 from ..data.transforms import *
 from ..data.policies import *
 from ..data.loaders import *
+from ..data.eda import *
 from ..models.zoo import *
 from .checkpoint import *
 from .recipe import *
@@ -40,13 +42,16 @@ def input_size(
     if recipe.model.pretrained or imageset.shape is None: return model_config(recipe.model.name)['size'] or 224
     return min(imageset.shape[-2:])
 
-# %% ../../nbs/training/46_learner.ipynb #7f84562b
+# %% ../../nbs/training/46_learner.ipynb #f4a7a4e5
 def preprocessing_for(
     imageset: ImageSet, # With pixels
     recipe: Recipe, # Model and size
 ) -> Preprocessing: # What every image goes through, in training and ever after
     "Size and normalisation for this recipe on these images."
-    mean, std = channel_stats(imageset)
+    train = imageset.splits['train']
+    sample = train[np.linspace(0, len(train)-1, min(len(train), 50_000)).astype(int)]
+    mean, std = channel_statistics(pixel_counts(imageset.subset(sample), split=None))
+    std = [max(s, 1e-3) for s in std]    # a channel without any contrast stays finite
     if recipe.model.pretrained:
         cfg = model_config(recipe.model.name)
         if imageset.channels == len(cfg['mean']): mean, std = cfg['mean'], cfg['std']
@@ -141,7 +146,7 @@ def recipe_callbacks(
     if amp := _amp_mode(recipe.amp, device): cbs.append(MixedPrecision(amp))
     return cbs
 
-# %% ../../nbs/training/46_learner.ipynb #6daf186d
+# %% ../../nbs/training/46_learner.ipynb #99dcbd71
 def build_learner(
     imageset: ImageSet, # With splits 'train' and 'valid'
     recipe: Recipe, # What to do
@@ -160,6 +165,7 @@ def build_learner(
     groups = layer_groups(model)
     dls = image_loaders(imageset, augmentation(recipe.augment, prep, imageset.shape), prep, recipe.batch_size, recipe.seed, device, recipe.channels_last)
     learn = ImageLearner(dls, model, CrossEntropy(recipe.label_smoothing), lr=recipe.optimizer.lr, metrics=accuracy, train_bn=False,
+                         path=tempfile.gettempdir(), model_dir='.',    # where the learning rate finder keeps the weights for a moment
                          opt_func=make_optimizer(recipe.optimizer, recipe.transfer.lr_decay), splitter=lambda m: groups, default_cbs=False,
                          cbs=[TrainEvalCallback(), Recorder(), *recipe_callbacks(recipe, len(imageset.classes), groups, device), History(history), *progress_callbacks(plot)])
     if recipe.compile: model.compile()
