@@ -75,7 +75,7 @@ def _metric_rows(metrics: dict) -> list[dict[str, str]]:
     interval = lambda k: Interval(metrics[k]['value'], metrics[k]['low'], metrics[k]['high'], percent=k not in ('nll', 'brier'))
     return [{'metric': k, 'value [95% interval]': str(interval(k))} for k in names if k in metrics]
 
-# %% ../nbs/90_cli.ipynb #9e3e56f0
+# %% ../nbs/90_cli.ipynb #92eb756e
 def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool, seed: int | None):
     "The recipe and the name or path of the data; those of the run itself, if it is to be resumed."
     from imgcls.training.recipe import Recipe, parse_overrides
@@ -87,9 +87,12 @@ def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool
     changes = parse_overrides([a for a in arguments if '=' in a]) | ({} if seed is None else {'seed': seed})
     recipe = Recipe.load(names[0] if names else out if resume else 'quickstart', **changes)
     source = data or (Run(out).source if resume else None) or 'digits'
-    return recipe, str(Path(source).resolve()) if Path(source).exists() else source    # a path that is right from any folder
+    return recipe, source
 
-# %% ../nbs/90_cli.ipynb #d4cc1d25
+def _lasting(source: str) -> str: # A path that is right from any folder; a name as it is
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+# %% ../nbs/90_cli.ipynb #8ac9cc0c
 @app.command()
 def train(
     arguments: Annotated[Optional[list[str]], typer.Argument(metavar='[RECIPE] [KEY=VALUE]...', show_default=False,
@@ -103,7 +106,7 @@ def train(
 ):
     """Train a classifier and write a run directory.
 
-    imgcls train                                        the recipe quickstart on scikit-learn's digits, in about half a minute
+    imgcls train                                        the recipe quickstart on scikit-learn's digits, in some ten seconds
     imgcls train simple_cnn --data cifar10
     imgcls train finetune --data my_photos epochs=10    my_photos has a folder for each class
     imgcls train --out runs/quickstart-digits-1 --resume
@@ -111,7 +114,7 @@ def train(
     from imgcls.data.load import load_data
     from imgcls.train import train as run_recipe
     recipe, source = _plan(arguments or [], data, out, resume, seed)
-    _report_run(run_recipe(load_data(source), recipe, out, resume, device, source=source), as_json)
+    _report_run(run_recipe(load_data(source), recipe, out, resume, device, source=_lasting(source)), as_json)
 
 # %% ../nbs/90_cli.ipynb #7e29e837
 def _report_run(run, as_json: bool):

@@ -48,7 +48,7 @@ def cache_home() -> Path: # `$IMGCLS_CACHE`, else `~/.cache/imgcls/decoded`
     "The directory for decoded pixels; anything in it may be deleted at any time."
     return Path(os.environ.get('IMGCLS_CACHE') or Path.home()/'.cache'/'imgcls'/'decoded').expanduser()
 
-# %% ../nbs/00_core.ipynb #228f8bd3
+# %% ../nbs/00_core.ipynb #a5b8bee0
 @contextmanager
 def atomic_path(
     path: str|Path, # Where the file shall be in the end
@@ -58,8 +58,11 @@ def atomic_path(
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.tmp')
     try:
+        tmp.touch()
+        mode = tmp.stat().st_mode & 0o777    # what the user's umask gives to new files; some writers choose narrower ones
         yield tmp
         with open(tmp, 'rb+') as f: os.fsync(f.fileno())
+        os.chmod(tmp, mode)
         os.replace(tmp, path)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise

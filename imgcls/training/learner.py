@@ -146,7 +146,7 @@ def recipe_callbacks(
     if amp := _amp_mode(recipe.amp, device): cbs.append(MixedPrecision(amp))
     return cbs
 
-# %% ../../nbs/training/46_learner.ipynb #99dcbd71
+# %% ../../nbs/training/46_learner.ipynb #e88f0381
 def build_learner(
     imageset: ImageSet, # With splits 'train' and 'valid'
     recipe: Recipe, # What to do
@@ -161,6 +161,8 @@ def build_learner(
     seed_everything(recipe.seed)
     spec = recipe.model
     model = create_model(spec.name, len(imageset.classes), imageset.channels, prep.size, spec.pretrained, spec.small_stem, **spec.options).to(device)
+    if spec.pretrained:
+        for p in head_parameters(model): torch.nn.init.zeros_(p)
     if recipe.channels_last: model = model.to(memory_format=torch.channels_last)
     groups = layer_groups(model)
     dls = image_loaders(imageset, augmentation(recipe.augment, prep, imageset.shape), prep, recipe.batch_size, recipe.seed, device, recipe.channels_last)
