@@ -15,7 +15,7 @@ from .training.recipe import *
 from .training.learner import *
 from .classifier import *
 
-# %% ../nbs/59_train.ipynb #521c1177
+# %% ../nbs/59_train.ipynb #9f883eb8
 def new_run_dir(
     recipe: Recipe, # Its name is the first part
     imageset: ImageSet, # Its name is the second
@@ -29,10 +29,12 @@ def new_run_dir(
 def _start(run: Run, recipe: Recipe, source: str | None, resume: bool):
     "Make the directory, or check that it is one to resume."
     if resume:
-        if not (run.path/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {run.path}")
+        if not (run.path/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {run.path}: start one without resume")
+        for half in [*run.path.glob('.*.tmp'), *run.path.glob('checkpoint/.*.tmp')]: half.unlink(missing_ok=True)    # of a killed process
         if run.recipe != recipe: raise ImgclsError(f"{run.path} was started with another recipe: {_differences(run.recipe, recipe)}")
         return
-    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    begun = {'checkpoint'} if not (run.path/'checkpoint'/'state.safetensors').exists() else set()    # killed before anything was trained
+    if run.path.exists() and (not run.path.is_dir() or {p.name for p in run.path.iterdir()} - begun):
         raise ImgclsError(f"{run.path} is not empty: choose another directory, or resume the run in it")
     with atomic_path(run.path/'checkpoint'/'start.json') as tmp: tmp.write_text(json.dumps(dict(source=source)), encoding='utf-8')
     recipe.save(run.path/'recipe.yaml')

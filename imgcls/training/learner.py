@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['input_size', 'preprocessing_for', 'augmentation', 'ImageLearner', 'Restore', 'restore', 'recipe_callbacks',
-           'build_learner', 'fit']
+           'build_learner']
 
 # %% ../../nbs/training/46_learner.ipynb #8d4b8042
 import tempfile
@@ -174,7 +174,7 @@ def build_learner(
     learn.preprocessing, learn.recipe, learn.imageset = prep, recipe, imageset
     return learn
 
-# %% ../../nbs/training/46_learner.ipynb #c30114aa
+# %% ../../nbs/training/46_learner.ipynb #cfef833c
 def fit(
     learn: ImageLearner, # From `build_learner`
     checkpoint: str | Path | None = None, # Where to keep the state of the run; None keeps none
@@ -195,3 +195,5 @@ def fit(
     learn.fit(recipe.epochs, lr=lrs, cbs=cbs)
     if learn.stop_on_na_n.problem: raise ImgclsError(learn.stop_on_na_n.problem)
     return learn
+
+With `plot=True` a notebook draws the losses while they come.
