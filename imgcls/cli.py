@@ -75,7 +75,7 @@ def _metric_rows(metrics: dict) -> list[dict[str, str]]:
     interval = lambda k: Interval(metrics[k]['value'], metrics[k]['low'], metrics[k]['high'], percent=k not in ('nll', 'brier'))
     return [{'metric': k, 'value [95% interval]': str(interval(k))} for k in names if k in metrics]
 
-# %% ../nbs/90_cli.ipynb #92eb756e
+# %% ../nbs/90_cli.ipynb #495f5643
 def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool, seed: int | None):
     "The recipe and the name or path of the data; those of the run itself, if it is to be resumed."
     from imgcls.training.recipe import Recipe, parse_overrides
@@ -83,7 +83,7 @@ def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool
     names = [a for a in arguments if '=' not in a]
     if len(names) > 1: raise ImgclsError(f"one recipe at a time, not {' and '.join(names)}; changes are written KEY=VALUE, such as epochs=5")
     if resume and not out: raise ImgclsError("to resume a run, say which: --out DIRECTORY")
-    if resume and not (out/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {out}")
+    if resume and not (out/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {out}: start one without --resume")
     changes = parse_overrides([a for a in arguments if '=' in a]) | ({} if seed is None else {'seed': seed})
     recipe = Recipe.load(names[0] if names else out if resume else 'quickstart', **changes)
     source = data or (Run(out).source if resume else None) or 'digits'

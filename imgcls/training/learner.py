@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['input_size', 'preprocessing_for', 'augmentation', 'ImageLearner', 'Restore', 'restore', 'recipe_callbacks',
-           'build_learner']
+           'build_learner', 'fit']
 
 # %% ../../nbs/training/46_learner.ipynb #8d4b8042
 import tempfile
@@ -125,7 +125,7 @@ def restore(
     learn.first_epoch, learn.first_batch, learn.restored = state['epoch'], state['batch'], state
     return Restore(state)
 
-# %% ../../nbs/training/46_learner.ipynb #a70c63e9
+# %% ../../nbs/training/46_learner.ipynb #fd5616a0
 def _amp_mode(choice: str, device: torch.device) -> str | None:
     if device.type != 'cuda' or choice == 'off': return None
     return choice if choice != 'auto' else 'bf16' if torch.cuda.is_bf16_supported() else 'fp16'
@@ -137,7 +137,7 @@ def recipe_callbacks(
     device: torch.device, # Where training happens
 ) -> list: # fastai callbacks
     "The callbacks that a recipe asks for."
-    cbs = [StepSeeds(recipe.seed), StopOnNaN(), Selection(recipe.keep, recipe.early_stopping)]
+    cbs = [StepSeeds(recipe.seed), FiniteLoss(), Selection(recipe.keep, recipe.early_stopping)]
     mix = recipe.mixing
     if mix.on: cbs.append(Mixing(num_classes, mix.mixup_alpha, mix.cutmix_alpha, mix.cutmix_probability, mix.probability))
     if recipe.ema: cbs.append(EMA(recipe.ema))
@@ -174,7 +174,7 @@ def build_learner(
     learn.preprocessing, learn.recipe, learn.imageset = prep, recipe, imageset
     return learn
 
-# %% ../../nbs/training/46_learner.ipynb #cfef833c
+# %% ../../nbs/training/46_learner.ipynb #182bc7a5
 def fit(
     learn: ImageLearner, # From `build_learner`
     checkpoint: str | Path | None = None, # Where to keep the state of the run; None keeps none
@@ -193,7 +193,5 @@ def fit(
     cbs.append(make_schedule(recipe.schedule, lrs, recipe.epochs))
     if checkpoint: cbs.append(Checkpoint(checkpoint, every, identity))
     learn.fit(recipe.epochs, lr=lrs, cbs=cbs)
-    if learn.stop_on_na_n.problem: raise ImgclsError(learn.stop_on_na_n.problem)
+    if learn.finite_loss.problem: raise ImgclsError(learn.finite_loss.problem)
     return learn
-
-With `plot=True` a notebook draws the losses while they come.
