@@ -32,14 +32,14 @@ from .optimizers import *
 from .callbacks import *
 from .tracking import *
 
-# %% ../../nbs/training/46_learner.ipynb #0e788e22
+# %% ../../nbs/training/46_learner.ipynb #c5d6972b
 def input_size(
     imageset: ImageSet, # The data
     recipe: Recipe, # Its `size` decides, if it has one
 ) -> int: # Pixels
     "Side of the square that the model will see."
     if recipe.size: return recipe.size
-    if recipe.model.pretrained or imageset.shape is None: return model_config(recipe.model.name)['size'] or 224
+    if recipe.model.pretrained or imageset.shape is None: return model_config(recipe.model.name)['size'] or 64    # the small built-in networks
     return min(imageset.shape[-2:])
 
 # %% ../../nbs/training/46_learner.ipynb #f4a7a4e5
@@ -99,7 +99,7 @@ class ImageLearner(Learner):
         self.dl.start, self.pct_train = first, self.restored['pct_train']
         return first
 
-# %% ../../nbs/training/46_learner.ipynb #f78c9da1
+# %% ../../nbs/training/46_learner.ipynb #80290d28
 class Restore(Callback):
     "Put the counters of an interrupted run back."
     order = -9    # right after fastai's `TrainEvalCallback` has set them to zero
@@ -109,7 +109,8 @@ class Restore(Callback):
         bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
         if bar: bar.update(0)    # fastprogress starts its clock at 0, whichever epoch comes first
     def before_train(self):
-        smooth, self.saved['smooth'] = self.saved.get('smooth'), None
+        smooth, scaler = self.saved.pop('smooth', None), self.saved.pop('scaler', None)    # once, in the first epoch
+        if scaler: self.learn.scaler.load_state_dict(scaler)
         if smooth: self.recorder.smooth_loss.count, self.recorder.smooth_loss.val = smooth['count'], smooth['val']
 
 def restore(
@@ -174,7 +175,7 @@ def build_learner(
     learn.preprocessing, learn.recipe, learn.imageset = prep, recipe, imageset
     return learn
 
-# %% ../../nbs/training/46_learner.ipynb #182bc7a5
+# %% ../../nbs/training/46_learner.ipynb #0d9e115e
 def fit(
     learn: ImageLearner, # From `build_learner`
     checkpoint: str | Path | None = None, # Where to keep the state of the run; None keeps none
@@ -192,6 +193,7 @@ def fit(
     lrs = [h['lr'] for h in learn.opt.hypers] if not resume else [g['lr'] for g in learn.opt_func(learn.splitter(learn.model)).hypers]
     cbs.append(make_schedule(recipe.schedule, lrs, recipe.epochs))
     if checkpoint: cbs.append(Checkpoint(checkpoint, every, identity))
-    learn.fit(recipe.epochs, lr=lrs, cbs=cbs)
+    try: learn.fit(recipe.epochs, lr=lrs, cbs=cbs)
+    except ImgclsError as e: raise ImgclsError(str(e).rpartition(':\n\t')[2]) from e    # without the callback's name, which fastai adds
     if learn.finite_loss.problem: raise ImgclsError(learn.finite_loss.problem)
     return learn

@@ -96,12 +96,12 @@ class TransferSection(Section):
     gradual: bool = False                              # thaw one layer group an epoch
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 1. # learning rate of a layer group over that of the next
 
-# %% ../../nbs/training/40_recipe.ipynb #1676eefb
+# %% ../../nbs/training/40_recipe.ipynb #1d5143cd
 class _RecipeFields(Section):
     name: str = 'custom'
     description: str = ''
     model: ModelSection = ModelSection()
-    size: Annotated[int, Field(ge=4)] | None = None    # side of the square that the model sees; None: the images' own, else 224
+    size: Annotated[int, Field(ge=4)] | None = None    # side of the square that the model sees; None: the images' own, or what the model was made for
     resize: Literal['crop', 'squish', 'pad'] = 'crop'  # how an image becomes a square
     augment: AugmentSection = AugmentSection()
     mixing: MixingSection = MixingSection()
