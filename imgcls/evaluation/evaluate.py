@@ -32,8 +32,8 @@ def match_labels(
     if (labels < 0).any(): raise ImgclsError(f"{imageset.name} has {int((labels < 0).sum())} images without a label")
     return where[labels]
 
-# %% ../../nbs/evaluation/55_evaluate.ipynb #51e138ca
-@dataclass(frozen=True)
+# %% ../../nbs/evaluation/55_evaluate.ipynb #0d2c793a
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     "Metrics with intervals, and the predictions that they come from."
     metrics: dict[str, Interval] # Name -> value, low, high
@@ -52,6 +52,7 @@ class Evaluation:
     def reliability(self, **kwargs): return reliability_diagram(self.probs, self.labels, **kwargs)
     def __len__(self): return len(self.labels)
     def __str__(self): return f"{self.name} {self.split}, {len(self):,} images\n{self.table().to_string()}"
+    __repr__ = __str__
     def _repr_html_(self): return f"<p>{self.name} {self.split}, {len(self):,} images</p>{self.table().to_html()}"
 
     def to_dict(self) -> dict: # JSON can hold it
