@@ -30,7 +30,7 @@ def _show_version(wanted: bool):
 @app.callback()
 def _options(version: Annotated[bool, typer.Option('--version', help='Show the version and leave.', is_eager=True, callback=_show_version)] = False): pass
 
-# %% ../nbs/90_cli.ipynb #823ee64d
+# %% ../nbs/90_cli.ipynb #01e84992
 _ClickError = typer.BadParameter.__mro__[2]    # click.ClickException
 
 def main(
@@ -45,7 +45,7 @@ def main(
         else: code = _fail(f"{e.format_message()} See imgcls {' '.join(a for a in (args or sys.argv[1:])[:1] if a in _command_names())} --help.")
     except ImgclsError as e: code = _fail(str(e))
     except OSError as e: code = _fail(f"{e.strerror or e}: {e.filename}" if e.filename else str(e))
-    except (KeyboardInterrupt, typer.Abort): code = _fail('stopped', 130)
+    except (KeyboardInterrupt, typer.Abort): code = _fail('stopped. A run goes on with: imgcls train --out DIRECTORY --resume', 130)
     sys.exit(code or 0)
 
 def _command_names() -> list[str]: return [c.name or c.callback.__name__ for c in app.registered_commands]
@@ -165,7 +165,7 @@ def evaluate(
     _table(table.to_dict('records') if len(table) <= 20 else table.sort_values('f1').head(20).to_dict('records'),
            'by class' if len(table) <= 20 else 'the 20 worst classes')
 
-# %% ../nbs/90_cli.ipynb #ca99ef0e
+# %% ../nbs/90_cli.ipynb #102b11a9
 def _image_paths(paths: list[Path]) -> list[Path]:
     "Files as they are; folders as the images in them."
     from imgcls.data.sources import is_image_name
@@ -189,6 +189,7 @@ def _predict_all(classifier, paths: list[Path], topk: int, abstain: bool) -> lis
     flush()
     return entries
 
+# %% ../nbs/90_cli.ipynb #a97e62ef
 @app.command()
 def predict(
     run: RunDir,
