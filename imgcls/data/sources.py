@@ -426,7 +426,7 @@ def _with_groups(source, group):
     if not any(found): raise ImgclsError(f"the group pattern {group!r} matches no image; the first is '{source.ids[0]}'")
     return replace(source, groups=_shared((m[min(1, pattern.groups)] if m else None) or i for m, i in zip(found, source.ids)))
 
-# %% ../../nbs/data/11_sources.ipynb #ffb4599f
+# %% ../../nbs/data/11_sources.ipynb #790f8026
 def find_source(
     name_or_path: str|Path, # 'digits', 'cifar10', 'tiny-imagenet', 'hf:<name>', 'torchvision:<Name>', a path, or a name in `data_home()`
     group: str|None=None, # A metadata column, or a regular expression whose first group in an image's id names its group; None: as the data says
@@ -436,7 +436,7 @@ def find_source(
     named = {'digits': _digits, **{n: partial(_official, n) for n in _OFFICIAL}}
     path, home = Path(name).expanduser(), data_home()
     stored = {short_name(p): p for p in sorted(home.iterdir()) 
-              if not p.name.startswith('.') and (p.is_dir() or short_name(p) != p.name)} if home.is_dir() else {}
+              if not p.name.startswith('.') and p != cache_home() and (p.is_dir() or short_name(p) != p.name)} if home.is_dir() else {}
     if name.startswith('hf:'): source = _hf(name[3:])
     elif name.startswith('torchvision:'): source = _torchvision(name[12:])
     elif name in named: source = named[name]()
