@@ -6,7 +6,7 @@
 __all__ = ['SCHEMA_VERSION', 'ABSTAIN_COVERAGE', 'ClassifierInfo', 'read_info', 'iter_images', 'Prediction', 'top_predictions',
            'uint8_batches', 'Classifier', 'save_classifier', 'load_classifier', 'make_classifier', 'Run']
 
-# %% ../nbs/50_classifier.ipynb #4f9bc247
+# %% ../nbs/50_classifier.ipynb #6bae185e
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from .models.zoo import *
 from .evaluation.calibration import *
 from .training.recipe import *
 
-# %% ../nbs/50_classifier.ipynb #36693249
+# %% ../nbs/50_classifier.ipynb #29e610fd
 SCHEMA_VERSION = 1
 
 class ClassifierInfo(BaseModel):
@@ -37,6 +37,7 @@ class ClassifierInfo(BaseModel):
     architecture: dict[str, Any]                       # arguments of `create_model`
     classes: tuple[str, ...]
     preprocessing: dict[str, Any]                      # fields of `Preprocessing`
+    mirror: bool = False                     # scores are the mean over an image and its mirror image
     temperature: float = Field(1., gt=0)               # logits are divided by it
     abstention_threshold: float = Field(0., ge=0, le=1)    # below this confidence the classifier may decline
     data: dict[str, Any] = {}                          # name and fingerprint of the images it was trained on
@@ -51,7 +52,7 @@ class ClassifierInfo(BaseModel):
             raise ValueError(f"{len(self.classes)} class names for a network with {self.architecture.get('num_classes')} outputs")
         return self
 
-# %% ../nbs/50_classifier.ipynb #23180d10
+# %% ../nbs/50_classifier.ipynb #b384eb7e
 def read_info(
     run: str | Path, # A run directory
 ) -> ClassifierInfo:
@@ -70,7 +71,7 @@ def read_info(
     try: return ClassifierInfo(**values)
     except ValidationError as e: raise ImgclsError(f"{path} is damaged: {e.errors()[0]['msg']}") from e
 
-# %% ../nbs/50_classifier.ipynb #49a18824
+# %% ../nbs/50_classifier.ipynb #15101598
 def iter_images(
     images, # A path, PIL image, array, tensor, bytes, an `ImageSet`, or an iterable of these
     channels: int = 3, # Channels that the model takes
@@ -92,7 +93,7 @@ def iter_images(
         for image in images: yield from iter_images(image, channels)
     else: raise ImgclsError(f"cannot make an image of a {type(images).__name__}: give a path, a PIL image, an array or a tensor")
 
-# %% ../nbs/50_classifier.ipynb #fbcf0687
+# %% ../nbs/50_classifier.ipynb #a299e13b
 @dataclass(frozen=True)
 class Prediction:
     "What the classifier says about one image."
@@ -106,7 +107,7 @@ class Prediction:
                 'abstained': self.abstained}
     def __str__(self): return f"{'none of these' if self.abstained else self.label} ({self.probability:.1%})"
 
-# %% ../nbs/50_classifier.ipynb #4c5651f4
+# %% ../nbs/50_classifier.ipynb #049b1cae
 def top_predictions(
     probs: np.ndarray, # Probabilities (N, K)
     classes: Sequence[str], # K names
@@ -123,7 +124,7 @@ def top_predictions(
         out.append(Prediction(None if declined else top[0][0], top[0][1], top, declined))
     return out
 
-# %% ../nbs/50_classifier.ipynb #680666bf
+# %% ../nbs/50_classifier.ipynb #9707b5ea
 def uint8_batches(
     images, # As for `iter_images`
     prep: Preprocessing, # Size and channels that the model takes
@@ -139,7 +140,7 @@ def uint8_batches(
         if len(batch) == size: yield torch.cat(batch); batch = []
     if batch: yield torch.cat(batch)
 
-# %% ../nbs/50_classifier.ipynb #b478ad98
+# %% ../nbs/50_classifier.ipynb #3b1f262b
 class Classifier:
     "A trained model that takes raw images and gives calibrated probabilities."
     def __init__(self,
@@ -164,7 +165,9 @@ class Classifier:
     def batch_logits(self, batch: torch.Tensor) -> torch.Tensor: # float32 (N, K) on the CPU
         "Scores of a uint8 batch (N, C, H, W), before calibration."
         x = self.preprocessing(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
-        return self.model(x).float().cpu()
+        scores = self.model(x)
+        if self.info.mirror: scores = (scores + self.model(x.flip(3)))/2
+        return scores.float().cpu()
 
     def logits(self, images, batch_size: int = 128) -> np.ndarray: # float32 (N, K)
         "Scores of all images, before calibration."
@@ -183,7 +186,7 @@ class Classifier:
     @classmethod
     def load(cls, run: str | Path, backend: str = 'torch', device=None) -> 'Classifier': return load_classifier(run, backend, device)
 
-# %% ../nbs/50_classifier.ipynb #23cb78d2
+# %% ../nbs/50_classifier.ipynb #8a62c687
 def save_classifier(
     classifier: Classifier, # What to save
     run: str | Path, # The run directory
@@ -210,7 +213,7 @@ def load_classifier(
         raise ImgclsError(f"the weights in {path} do not fit the network that classifier.json names ({info.architecture['name']})") from e
     return Classifier(model, info, device)
 
-# %% ../nbs/50_classifier.ipynb #0e19a569
+# %% ../nbs/50_classifier.ipynb #52cadf70
 ABSTAIN_COVERAGE = 0.95    # share of the validation images that the stored threshold answers
 
 def make_classifier(
@@ -219,7 +222,7 @@ def make_classifier(
 ) -> Classifier: # Calibrated on the validation split
     "The classifier that a learner has become."
     ims, valid = learn.imageset, learn.imageset.splits['valid']
-    info = ClassifierInfo(architecture=learn.model.architecture, classes=ims.classes, preprocessing=learn.preprocessing.to_dict(),
+    info = ClassifierInfo(architecture=learn.model.architecture, mirror=learn.recipe.mirror, classes=ims.classes, preprocessing=learn.preprocessing.to_dict(),
                           data=dict(name=ims.name, fingerprint=ims.fingerprint, images=len(ims), source=source), versions=versions(), git_commit=git_commit(),
                           created=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     raw = Classifier(learn.model, info, learn.dls.device)
@@ -228,7 +231,7 @@ def make_classifier(
     abstention = abstention_threshold(softmax(logits, temperature), labels, target_coverage=ABSTAIN_COVERAGE)
     return Classifier(learn.model, info.model_copy(update=dict(temperature=temperature, abstention_threshold=abstention.threshold)), learn.dls.device)
 
-# %% ../nbs/50_classifier.ipynb #46669de9
+# %% ../nbs/50_classifier.ipynb #e5d78921
 @dataclass(frozen=True)
 class Run:
     "A run directory: where training wrote what it did."
@@ -244,7 +247,7 @@ class Run:
         start = self.path/'checkpoint'/'start.json'
         return json.loads(start.read_text(encoding='utf-8'))['source'] if start.is_file() else self.info.data.get('source')
     @property
-    def finished(self) -> bool: return (self.path/'metrics.json').is_file() and (self.path/'classifier.json').is_file()
+    def finished(self) -> bool: return (self.path/'metrics.json').is_file() and (self.path/'classifier.json').is_file() and not self.metrics.get('interrupted')
     @property
     def metrics(self) -> dict: # What it achieved, as in `metrics.json`
         try: return json.loads((self.path/'metrics.json').read_text(encoding='utf-8'))

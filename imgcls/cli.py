@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['app', 'AsJson', 'Data', 'Device', 'RunDir', 'main', 'train', 'evaluate', 'predict', 'recipes', 'audit', 'eda']
 
-# %% ../nbs/90_cli.ipynb #ad796a3a
+# %% ../nbs/90_cli.ipynb #ecf5ba85
 import json, logging, os, sys, warnings
 from pathlib import Path
 from typing import Annotated, Any, Optional
 import typer
 from .core import *
 
-# %% ../nbs/90_cli.ipynb #fa499f9b
+# %% ../nbs/90_cli.ipynb #4188dac1
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode='rich',
                   help="Train, evaluate and use image classifiers that you can trust.")
 
@@ -30,7 +30,7 @@ def _show_version(wanted: bool):
 @app.callback()
 def _options(version: Annotated[bool, typer.Option('--version', help='Show the version and leave.', is_eager=True, callback=_show_version)] = False): pass
 
-# %% ../nbs/90_cli.ipynb #01e84992
+# %% ../nbs/90_cli.ipynb #a8755127
 _ClickError = typer.BadParameter.__mro__[2]    # click.ClickException
 
 def main(
@@ -43,7 +43,7 @@ def main(
     except _ClickError as e:
         if type(e).__name__ == 'NoArgsIsHelpError': print(e.format_message()); code = 2
         else: code = _fail(f"{e.format_message()} See imgcls {' '.join(a for a in (args or sys.argv[1:])[:1] if a in _command_names())} --help.")
-    except ImgclsError as e: code = _fail(str(e))
+    except ImgclsError as e: code = _fail(str(e), 3 if type(e).__name__ == 'LostWorker' else 2)
     except OSError as e: code = _fail(f"{e.strerror or e}: {e.filename}" if e.filename else str(e))
     except (KeyboardInterrupt, typer.Abort): code = _fail('stopped. A run goes on with: imgcls train --out DIRECTORY --resume', 130)
     sys.exit(code or 0)
@@ -51,11 +51,14 @@ def main(
 def _command_names() -> list[str]: return [c.name or c.callback.__name__ for c in app.registered_commands]
 
 def _fail(message: str, code: int = 2) -> int:
-    "One line on standard error."
+    "One line on standard error; of several processes the launcher says it, once."
+    if job := os.environ.get('IMGCLS_JOB'):
+        if code == 2: Path(job, f"error-{os.environ.get('RANK', 0)}").write_text(' '.join(message.split()), encoding='utf-8')
+        return code
     print('imgcls: ' + ' '.join(message.split()), file=sys.stderr)
     return code
 
-# %% ../nbs/90_cli.ipynb #d9ce1162
+# %% ../nbs/90_cli.ipynb #f6670459
 def _emit(value: Any): print(json.dumps(value, default=str))
 
 def _table(rows: list[dict[str, Any]], title: str | None = None):
@@ -75,7 +78,7 @@ def _metric_rows(metrics: dict) -> list[dict[str, str]]:
     interval = lambda k: Interval(metrics[k]['value'], metrics[k]['low'], metrics[k]['high'], percent=k not in ('nll', 'brier'))
     return [{'metric': k, 'value [95% interval]': str(interval(k))} for k in names if k in metrics]
 
-# %% ../nbs/90_cli.ipynb #495f5643
+# %% ../nbs/90_cli.ipynb #ae597ed1
 def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool, seed: int | None):
     "The recipe and the name or path of the data; those of the run itself, if it is to be resumed."
     from imgcls.training.recipe import Recipe, parse_overrides
@@ -92,7 +95,7 @@ def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool
 def _lasting(source: str) -> str: # A path that is right from any folder; a name as it is
     return str(Path(source).resolve()) if Path(source).exists() else source
 
-# %% ../nbs/90_cli.ipynb #8ac9cc0c
+# %% ../nbs/90_cli.ipynb #fcfee1ec
 @app.command()
 def train(
     arguments: Annotated[Optional[list[str]], typer.Argument(metavar='[RECIPE] [KEY=VALUE]...', show_default=False,
@@ -102,6 +105,7 @@ def train(
     resume: Annotated[bool, typer.Option(help='Go on with the run in --out.')] = False,
     seed: Annotated[Optional[int], typer.Option(help='The same as seed=N.')] = None,
     device: Device = None,
+    nproc: Annotated[int, typer.Option(min=1, help='Processes that share the work, one for each GPU.')] = 1,
     as_json: AsJson = False,
 ):
     """Train a classifier and write a run directory.
@@ -110,13 +114,22 @@ def train(
     imgcls train simple_cnn --data cifar10
     imgcls train finetune --data my_photos epochs=10    my_photos has a folder for each class
     imgcls train --out runs/quickstart-digits-1 --resume
+    imgcls train resnet18 --data cifar10 --nproc 2      two processes; torchrun -m imgcls.cli train ... works too
     """
+    recipe, source = _plan(arguments or [], data, out, resume, seed)
+    if nproc > 1:
+        from imgcls.training.distributed import launch
+        options = dict(data=data, out=out, seed=seed, device=device)
+        launch(['train', *(arguments or []), *[f'--{k}={v}' for k, v in options.items() if v is not None], *['--resume']*resume, *['--json']*as_json], nproc)
+        return
     from imgcls.data.load import load_data
     from imgcls.train import train as run_recipe
-    recipe, source = _plan(arguments or [], data, out, resume, seed)
-    _report_run(run_recipe(load_data(source), recipe, out, resume, device, source=_lasting(source)), as_json)
+    from imgcls.training.processes import joined
+    with joined(device) as world:
+        run = run_recipe(load_data(source), recipe, out, resume, device, source=_lasting(source))
+        if world.main: _report_run(run, as_json)
 
-# %% ../nbs/90_cli.ipynb #7e29e837
+# %% ../nbs/90_cli.ipynb #f1bf7ed7
 def _report_run(run, as_json: bool):
     "Say what a run achieved, and what to do next."
     m = run.metrics
@@ -124,12 +137,13 @@ def _report_run(run, as_json: bool):
         return _emit(dict(run=str(run.path), **{k: m[k]['value'] for k in ('accuracy', 'top5', 'ece', 'f1_macro')},
                           **{k: m[k] for k in ('seconds', 'images_per_second', 'epochs')}))
     _table(_metric_rows(m), f"{m['data']}, {m['n']:,} images of the {m['split']} split; trained {m['epochs']} epochs in {m['seconds']:.0f} s on {m['device']}")
+    if m.get('interrupted'): return print(f"Stopped before the end; the run is usable as it is. It goes on with\n\n  imgcls train --out {run.path} --resume")
     print(f"The run is in {run.path}. Next:\n")
     commands = dict(predict=f'{run.path} IMAGE...', evaluate=run.path, report=run.path, serve=run.path)
     for command, rest in commands.items():
         if command in _command_names(): print(f'  imgcls {command} {rest}')
 
-# %% ../nbs/90_cli.ipynb #aaad3cfe
+# %% ../nbs/90_cli.ipynb #0cfb5302
 def _data_of(run, data: str | None):
     "The images to use: those named, or those that the run was trained on."
     from imgcls.data.load import load_data
@@ -165,7 +179,7 @@ def evaluate(
     _table(table.to_dict('records') if len(table) <= 20 else table.sort_values('f1').head(20).to_dict('records'),
            'by class' if len(table) <= 20 else 'the 20 worst classes')
 
-# %% ../nbs/90_cli.ipynb #102b11a9
+# %% ../nbs/90_cli.ipynb #094713e1
 def _image_paths(paths: list[Path]) -> list[Path]:
     "Files as they are; folders as the images in them."
     from imgcls.data.sources import is_image_name
@@ -189,7 +203,7 @@ def _predict_all(classifier, paths: list[Path], topk: int, abstain: bool) -> lis
     flush()
     return entries
 
-# %% ../nbs/90_cli.ipynb #a97e62ef
+# %% ../nbs/90_cli.ipynb #889d51d3
 @app.command()
 def predict(
     run: RunDir,
@@ -213,7 +227,7 @@ def predict(
                    'then': ', '.join(f"{t['class']} {t['probability']:.1%}" for t in e.get('topk', [])[1:])} for e in entries])
     if not any('class' in e for e in entries): raise ImgclsError("none of the images could be read" if entries else "no images found")
 
-# %% ../nbs/90_cli.ipynb #129cd225
+# %% ../nbs/90_cli.ipynb #716e98a6
 @app.command()
 def recipes(
     name: Annotated[Optional[str], typer.Argument(help='Show this one in full.', show_default=False)] = None,
@@ -229,7 +243,7 @@ def recipes(
     recipe = Recipe.load(name)
     _emit(recipe.model_dump(mode='json')) if as_json else print(recipe.to_yaml(), end='')
 
-# %% ../nbs/90_cli.ipynb #7bb63abd
+# %% ../nbs/90_cli.ipynb #c1d31004
 @app.command()
 def audit(
     data: Annotated[str, typer.Argument(help='A named data set, folder, CSV, parquet, zip or tar.', show_default=False)],
@@ -261,3 +275,7 @@ def eda(
     if out: found.save(out)
     if as_json: _emit(found.to_dict())
     else: print(found)
+
+# %% ../nbs/90_cli.ipynb #0db58d9b
+#| eval: false
+if __name__ == '__main__': main()

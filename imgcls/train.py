@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['new_run_dir', 'train', 'write_metrics']
 
-# %% ../nbs/59_train.ipynb #e17555fd
+# %% ../nbs/59_train.ipynb #d3c5c841
 import json, time
 from pathlib import Path
 from .core import *
 from .data.imageset import *
 from .evaluation.evaluate import *
+from .training.processes import *
 from .training.recipe import *
 from .training.learner import *
+from .training.budget import *
 from .classifier import *
 
-# %% ../nbs/59_train.ipynb #9f883eb8
+# %% ../nbs/59_train.ipynb #817f5760
 def new_run_dir(
     recipe: Recipe, # Its name is the first part
     imageset: ImageSet, # Its name is the second
@@ -43,7 +45,7 @@ def _differences(a: Recipe, b: Recipe) -> str:
     a, b = a.model_dump(), b.model_dump()
     return ', '.join(f"{k} was {a[k]}, now {b[k]}" for k in a if a[k] != b[k])
 
-# %% ../nbs/59_train.ipynb #0be8cca8
+# %% ../nbs/59_train.ipynb #e67da8c9
 def train(
     imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one
     recipe: Recipe, # What to do
@@ -55,20 +57,35 @@ def train(
 ) -> Run: # The finished run
     "Train, calibrate, measure and save."
     if resume and out is None: raise ImgclsError("to resume a run, say which: out=DIRECTORY")
-    run = Run(new_run_dir(recipe, imageset) if out is None else out)
-    _start(run, recipe, source, resume)
-    if run.finished: return run
+    with joined(device) as w: return _train(imageset, recipe, out, resume, process_device(w, device), plot, source)
+
+def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
+    "`train`, in one process or in each of several: rank 0 writes."
+    run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
+    recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size))
+    if recipe.budget is not None: recipe = fit_to_budget(imageset, recipe, device)
+    on_main(_start, run, recipe, source, resume)
+    announce('run', str(run.path))    # to a launcher, for its messages
+    if agree(run.finished): return run
     learn = build_learner(imageset, recipe, device, run.path/'history.csv', plot)
     checkpoint = run.path/'checkpoint'/'state.safetensors'
-    fit(learn, checkpoint, resume=resume and checkpoint.is_file())
+    fit(learn, checkpoint, resume=agree(resume and checkpoint.is_file()))
+    on_main(_finish, run, learn)
+    return run
+
+def _parts_said(run: Run, recipe: Recipe, resume: bool) -> int:
+    "A run that goes on keeps its parts, unless the recipe says something else."
+    return run.recipe.accumulate if resume and recipe.accumulate == 1 and (run.path/'recipe.yaml').is_file() else recipe.accumulate
+
+def _finish(run: Run, learn):
+    "Calibrate, measure and save."
     classifier = make_classifier(learn, run.source)
     split = 'test' if len(learn.imageset.splits.get('test', ())) else 'valid'
     result = evaluate(classifier, learn.imageset, split)
     classifier.save(run.path)
     write_metrics(run, learn, result)
-    return run
 
-# %% ../nbs/59_train.ipynb #c33124d1
+# %% ../nbs/59_train.ipynb #e5c1d2c1
 def write_metrics(
     run: Run, # Where to
     learn, # The trained learner, for speed and epochs
@@ -76,6 +93,7 @@ def write_metrics(
 ):
     "Write `metrics.json`."
     rows = learn.history.rows
-    facts = dict(seconds=round(sum(r['seconds'] for r in rows), 2), epochs=len(rows),
+    stopped = dict(interrupted=True) if learn.stoppable.stopped else {}
+    facts = dict(**stopped, seconds=round(sum(r['seconds'] for r in rows), 2), epochs=len(rows),
                  images_per_second=round(sum(r['images_per_second'] for r in rows)/max(len(rows), 1), 1), device=str(learn.dls.device))
     with atomic_path(run.path/'metrics.json') as tmp: tmp.write_text(json.dumps({**result.to_dict(), **facts}, indent=1), encoding='utf-8')

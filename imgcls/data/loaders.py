@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Preprocessing', 'Resize', 'denormalize', 'show_images', 'DevicePixels', 'BatchLoader', 'image_loaders']
 
-# %% ../../nbs/data/17_loaders.ipynb #55acd958
+# %% ../../nbs/data/17_loaders.ipynb #577ac682
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from .pixels import *
 from .imageset import *
 from .transforms import *
 
-# %% ../../nbs/data/17_loaders.ipynb #5d16bb18
+# %% ../../nbs/data/17_loaders.ipynb #3b46716c
 @dataclass(frozen=True)
 class Preprocessing:
     "From raw uint8 images to what the model sees; stored with the model."
@@ -43,7 +43,7 @@ class Preprocessing:
     ) -> torch.Tensor: # float32 (N, C, size, size)
         return Normalize(self.mean, self.std)(resize(x, self.size, self.resize))
 
-# %% ../../nbs/data/17_loaders.ipynb #8e4f05cb
+# %% ../../nbs/data/17_loaders.ipynb #44116ca6
 @dataclass(frozen=True)
 class Resize:
     "The first half of `Preprocessing`, as a step of an augmentation."
@@ -51,7 +51,7 @@ class Resize:
     mode: str = 'crop' # 'crop', 'squish' or 'pad'
     def __call__(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor: return resize(x, self.size, self.mode)
 
-# %% ../../nbs/data/17_loaders.ipynb #4a02b24f
+# %% ../../nbs/data/17_loaders.ipynb #145994a9
 def denormalize(
     x: torch.Tensor, # Batch as the model sees it, (N, C, H, W)
     tfm, # What made it; its `mean` and `std` are undone, those of the last part of a `Compose`
@@ -79,7 +79,7 @@ def show_images(
         ax.set_title(str(title)[:16], fontsize=8)
     fig.tight_layout()
 
-# %% ../../nbs/data/17_loaders.ipynb #a3298278
+# %% ../../nbs/data/17_loaders.ipynb #bbd0e532
 class DevicePixels:
     "The images of a loader, as near to the device as they fit."
     def __init__(self,
@@ -99,7 +99,7 @@ class DevicePixels:
         x = self.imageset.batch(self.idx[positions.numpy()])
         return x.pin_memory().to(self.device, non_blocking=True) if self.device.type == 'cuda' else x.to(self.device)
 
-# %% ../../nbs/data/17_loaders.ipynb #bbdee937
+# %% ../../nbs/data/17_loaders.ipynb #be767541
 class BatchLoader(DataLoader):
     "Batches of an `ImageSet`, gathered by index and transformed on the device."
     def __init__(self,
@@ -113,6 +113,10 @@ class BatchLoader(DataLoader):
         device: torch.device | str | None = None, # Where the batches are wanted; None: the best device here
         channels_last: bool = False, # Memory format of the batches
         get_idxs: Callable | None = None, # Another order: a function that gives positions in `idx`
+        parts: int = 1, # Equal parts that a batch is cut into, each with its own random numbers
+        share: tuple[int, int] = (0, 1), # The share of the parts that is wanted: the process's number, and how many processes there are
+        steps: int | None = None, # End an epoch after so many batches; None: when every image was seen
+        alternate: bool = False, # Mirror each image in every other epoch; which half begins is decided by `seed`
     ):
         self.idx = np.arange(len(imageset)) if idx is None else np.asarray(idx)
         if len(self.idx) == 0: raise ImgclsError("a loader needs at least one image")
@@ -120,7 +124,26 @@ class BatchLoader(DataLoader):
         super().__init__(imageset, bs=bs, shuffle=shuffle, drop_last=drop_last, n=len(self.idx), device=torch.device(device or default_device()))
         self.imageset, self.tfm, self.seed, self.channels_last, self.order = imageset, tfm, seed, channels_last, get_idxs
         self.epoch = self.start = 0
+        self.steps = steps
+        self.mirrored = torch.rand(self.n, generator=torch.Generator().manual_seed(derive_seed(seed, 'mirror'))) < 0.5 if alternate else None
+        self._cut(parts, share)
         self.labels, self.pixels = imageset.labels[torch.from_numpy(self.idx)].to(self.device), DevicePixels(imageset, self.idx, self.device)
+
+    def _cut(self, parts: int, share: tuple[int, int]):
+        "Note which parts of a batch are wanted."
+        rank, size = share
+        if parts % size: raise ImgclsError(f"{size} processes cannot share {parts} parts of a batch")
+        if self.bs % parts: raise ImgclsError(f"a batch of {self.bs} images cannot be cut into {parts} equal parts: choose another batch_size or accumulate")
+        if parts > 1 and not self.drop_last and self.n % self.bs: raise ImgclsError("batches that are cut into parts must be full: drop_last=True")
+        self.parts, self.share, self.here, self.first = parts, share, parts//size, rank*(parts//size)
+
+    def __len__(self) -> int: return min(super().__len__(), self.steps or super().__len__())
+
+    def batch_ids(self, epoch: int, step: int) -> list: # Of the batch `step` of `epoch`
+        "The ids of the images of a batch."
+        now, self.epoch = self.epoch, epoch
+        positions, self.epoch = self.positions()[step*self.bs:(step+1)*self.bs], now
+        return [self.imageset.ids[int(i)] for i in self.idx[positions.numpy()]]
 
     def get_idxs(self) -> list[int]: return self.positions().tolist()
     def positions(self) -> torch.Tensor: # Positions in `idx`, in the order of this epoch
@@ -131,17 +154,28 @@ class BatchLoader(DataLoader):
     def new(self, dataset=None, cls=None, **kwargs) -> 'BatchLoader':
         "A loader like this one, with some arguments changed."
         same = dict(idx=self.idx, bs=self.bs, shuffle=self.shuffle, drop_last=self.drop_last, tfm=self.tfm, seed=self.seed,
-                    device=self.device, channels_last=self.channels_last, get_idxs=self.order)
-        return type(self)(dataset or self.imageset, **{**same, **{k: v for k, v in kwargs.items() if k in same}})
+                    device=self.device, channels_last=self.channels_last, get_idxs=self.order, parts=self.parts, share=self.share,
+                    steps=self.steps, alternate=self.mirrored is not None)
+        args = {**same, **{k: v for k, v in kwargs.items() if k in same}}
+        if not args['drop_last'] and 'parts' not in kwargs: args |= dict(parts=1, share=(0, 1))    # for looking at every image, whole
+        return type(self)(dataset or self.imageset, **args)
 
     def __iter__(self):
         order, gen = self.positions(), torch.Generator(self.device)
         for b in range(self.start, len(self)):
-            yield self.get_batch(order[b*self.bs:(b+1)*self.bs], gen.manual_seed(derive_seed(self.seed, 'augment', self.epoch, b)))
+            batch = order[b*self.bs:(b+1)*self.bs]
+            if self.parts == 1: yield self.get_batch(batch, gen.manual_seed(derive_seed(self.seed, 'augment', self.epoch, b)))
+            else: yield self._get_parts(batch.chunk(self.parts), b, gen)
         self.start, self.epoch = 0, self.epoch+1
+
+    def _get_parts(self, parts: Sequence[torch.Tensor], b: int, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        "The parts of batch `b` that are wanted, one after another in one tensor."
+        made = [self.get_batch(parts[p], gen.manual_seed(derive_seed(self.seed, 'augment', self.epoch, b, p))) for p in range(self.first, self.first+self.here)]
+        return made[0] if len(made) == 1 else tuple(torch.cat(o) for o in zip(*made))
 
     def get_batch(self, positions: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.pixels(positions)
+        if self.mirrored is not None: x = torch.where((self.mirrored[positions] ^ bool(self.epoch % 2)).to(x.device).view(-1, 1, 1, 1), x.flip(3), x)
         if self.tfm is not None: x = self.tfm(x, generator)
         if self.channels_last: x = x.contiguous(memory_format=torch.channels_last)
         return x, self.labels[positions.to(self.device)]
@@ -151,7 +185,7 @@ class BatchLoader(DataLoader):
         x, y = self.one_batch()
         show_images(denormalize(x[:max_n], self.tfm), [self.imageset.classes[k] for k in y[:max_n]])
 
-# %% ../../nbs/data/17_loaders.ipynb #70d78f70
+# %% ../../nbs/data/17_loaders.ipynb #1201c8ed
 def image_loaders(
     imageset: ImageSet, # With splits 'train' and 'valid'
     train_tfm: Callable, # For training batches: uint8 -> what the model sees
@@ -160,14 +194,21 @@ def image_loaders(
     seed: int = 0, # Decides order and augmentation
     device: torch.device | str | None = None, # None: the best device here
     channels_last: bool = False, # Memory format of the batches
+    parts: int = 1, # Equal parts that a training batch is cut into
+    share: tuple[int, int] = (0, 1), # This process's number, and how many share the parts and the validation images
+    steps: int | None = None, # Training batches in an epoch; None: when every image was seen
+    alternate: bool = False, # Mirror each training image in every other epoch
 ) -> DataLoaders: # fastai's, with `c` and `vocab`
     "Loaders for training and validation."
     for split in ('train', 'valid'):
         if not len(imageset.splits.get(split, ())): raise ImgclsError(f"{imageset.name} has no images in its split '{split}'")
     common = dict(seed=seed, device=device, channels_last=channels_last)
     n = len(imageset.splits['train'])
-    train = BatchLoader(imageset, imageset.splits['train'], bs, shuffle=True, drop_last=n >= bs, tfm=train_tfm, **common)
-    valid = BatchLoader(imageset, imageset.splits['valid'], 2*bs, tfm=valid_tfm, **common)
+    train = BatchLoader(imageset, imageset.splits['train'], bs, shuffle=True, drop_last=n >= bs, tfm=train_tfm, parts=parts, share=share,
+                        steps=steps, alternate=alternate, **common)
+    mine = imageset.splits['valid'][share[0]::share[1]]
+    if not len(mine): raise ImgclsError(f"{imageset.name} has fewer validation images than there are processes: {len(imageset.splits['valid'])}")
+    valid = BatchLoader(imageset, mine, max(1, 2*bs//parts), tfm=valid_tfm, **common)
     dls = DataLoaders(train, valid, device=train.device)
     dls.c, dls.vocab = len(imageset.classes), list(imageset.classes)
     return dls

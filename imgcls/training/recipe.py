@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Fraction', 'Positive', 'NonNegative', 'Section', 'ModelSection', 'JitterSection', 'AugmentSection', 'MixingSection',
-           'OptimizerSection', 'ScheduleSection', 'TransferSection', 'parse_overrides', 'merge', 'builtin_recipes',
-           'Recipe', 'recipe_table']
+           'OptimizerSection', 'ScheduleSection', 'TransferSection', 'parse_time', 'parse_overrides', 'merge',
+           'builtin_recipes', 'Recipe', 'recipe_table']
 
-# %% ../../nbs/training/40_recipe.ipynb #46353645
+# %% ../../nbs/training/40_recipe.ipynb #0e344f4a
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ..core import *
 
-# %% ../../nbs/training/40_recipe.ipynb #0554e7d9
+# %% ../../nbs/training/40_recipe.ipynb #c30764ba
 class Section(BaseModel):
     "A part of a recipe: unknown keys are refused, values cannot be changed."
     model_config = ConfigDict(extra='forbid', frozen=True, protected_namespaces=())
@@ -26,7 +26,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
-# %% ../../nbs/training/40_recipe.ipynb #901413ab
+# %% ../../nbs/training/40_recipe.ipynb #3808cdd7
 class ModelSection(Section):
     "Which network, and where its first weights come from."
     name: str = 'simple_cnn'                           # built-in or timm name
@@ -34,7 +34,7 @@ class ModelSection(Section):
     small_stem: bool | None = None                     # stem for small images; None decides by size
     options: dict[str, Any] = {}                       # further arguments of the model, such as drop_path_rate
 
-# %% ../../nbs/training/40_recipe.ipynb #1cc0c46d
+# %% ../../nbs/training/40_recipe.ipynb #b4a595b2
 class JitterSection(Section):
     "Strength of colour jitter; a factor is drawn from `[1-s, 1+s]`, the hue from `[-s, s]`."
     brightness: NonNegative = 0.
@@ -46,7 +46,7 @@ class AugmentSection(Section):
     "What is done to training images, in this order."
     crop_padding: Annotated[int, Field(ge=0)] = 0      # pixels of reflection added before a random crop
     random_resized_crop: tuple[Positive, Positive] | None = None   # range of the area that a crop keeps, such as [0.35, 1]
-    flip: Fraction = 0.                                # probability of a horizontal flip
+    flip: Fraction | Literal['alternating'] = 0.       # probability of a horizontal flip; or mirror each image in every other epoch
     policy: Literal['none', 'autoaugment', 'randaugment', 'trivialaugment'] = 'none'
     num_ops: Annotated[int, Field(ge=1)] = 2           # RandAugment's operations per image
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9  # RandAugment's strength
@@ -61,7 +61,7 @@ class AugmentSection(Section):
             raise ValueError('crop_padding and random_resized_crop are two ways to crop: choose one')
         return self
 
-# %% ../../nbs/training/40_recipe.ipynb #9eb74213
+# %% ../../nbs/training/40_recipe.ipynb #5cd6b0ce
 class MixingSection(Section):
     "Mixup and cutmix, drawn anew for every image."
     mixup_alpha: NonNegative = 0.                      # Beta(alpha, alpha) of the blend; 0 turns mixup off
@@ -72,36 +72,49 @@ class MixingSection(Section):
     @property
     def on(self) -> bool: return self.probability > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
 
-# %% ../../nbs/training/40_recipe.ipynb #245f9fa5
+# %% ../../nbs/training/40_recipe.ipynb #b6a5e397
 class OptimizerSection(Section):
     "How the weights move."
-    name: Literal['adamw', 'sgd'] = 'adamw'
-    lr: Positive = 1e-3                                # highest learning rate of the schedule
+    name: Literal['adamw', 'sgd', 'muon'] = 'adamw'
+    lr: Positive = 1e-3                                # highest learning rate of the schedule; with muon, that of the filters
+    head_lr: Positive | None = None                    # muon only: SGD's learning rate for the head; None is `lr`
+    bias_lr: Positive | None = None                    # muon only: SGD's for biases and gains; None is `lr`
     weight_decay: NonNegative = 0.01
-    momentum: Fraction = 0.9                           # SGD's momentum, AdamW's first beta
+    momentum: Fraction = 0.9                           # SGD's and Muon's momentum, AdamW's first beta
     beta2: Fraction = 0.999                            # AdamW's second beta
     decay_norm_and_bias: bool = False                  # decay normalisation layers and biases too
 
 class ScheduleSection(Section):
     "How the learning rate changes from step to step."
-    name: Literal['one_cycle', 'warmup_cosine', 'constant'] = 'one_cycle'
-    warmup_epochs: NonNegative = 1.                    # linear warm-up before the cosine
+    name: Literal['one_cycle', 'warmup_cosine', 'warmup_linear', 'constant'] = 'one_cycle'
+    warmup_epochs: NonNegative = 1.                    # linear warm-up before the cosine or the straight line
     warmup_fraction: Fraction = 0.25                   # share of the steps in which one_cycle rises
-    final_lr: NonNegative = 0.                         # where the cosine ends
+    final_lr: NonNegative = 0.                         # where the cosine or the line ends
 
-# %% ../../nbs/training/40_recipe.ipynb #8ff89800
+# %% ../../nbs/training/40_recipe.ipynb #95710321
 class TransferSection(Section):
     "How a pretrained network is thawed."
     freeze_epochs: Annotated[int, Field(ge=0)] = 0     # epochs in which only the head learns
     gradual: bool = False                              # thaw one layer group an epoch
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 1. # learning rate of a layer group over that of the next
 
-# %% ../../nbs/training/40_recipe.ipynb #1d5143cd
+# %% ../../nbs/training/40_recipe.ipynb #ef4b558b
+def parse_time(
+    text: str | float, # Such as '10min', '90s', '1h30min', or a number of seconds
+) -> float: # Seconds
+    "Read a length of time."
+    parts = re.findall(r'(\d+(?:\.\d+)?)\s*(h|min|m|s|)', str(text).strip())
+    seconds = sum(float(n) * dict(h=3600, min=60, m=60, s=1).get(unit, 1) for n, unit in parts)
+    if ''.join(n+u for n, u in parts) != re.sub(r'\s', '', str(text)) or not seconds > 0: raise ValueError(f"expected a time such as 10min, 90s or 1h30min, not '{text}'")
+    return seconds
+
+# %% ../../nbs/training/40_recipe.ipynb #5fcaef91
 class _RecipeFields(Section):
     name: str = 'custom'
     description: str = ''
     model: ModelSection = ModelSection()
     size: Annotated[int, Field(ge=4)] | None = None    # side of the square that the model sees; None: the images' own, or what the model was made for
+    progressive_sizes: list[tuple[Annotated[int, Field(ge=4)], Fraction]] = []   # smaller sizes first, each until a fraction of the run: [[20, 0.3], [24, 0.6]]
     resize: Literal['crop', 'squish', 'pad'] = 'crop'  # how an image becomes a square
     augment: AugmentSection = AugmentSection()
     mixing: MixingSection = MixingSection()
@@ -109,18 +122,30 @@ class _RecipeFields(Section):
     schedule: ScheduleSection = ScheduleSection()
     transfer: TransferSection = TransferSection()
     epochs: Annotated[int, Field(ge=1)] = 10
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    steps_per_epoch: Annotated[int, Field(ge=1)] | None = None   # end each epoch after so many steps; None: when every image was seen
+    budget: str | float | None = None                  # time that training may take, such as 10min; replaces `epochs` by what fits
+    batch_size: Annotated[int, Field(ge=2)] = 128      # images of a step, whatever the number of processes
+    accumulate: Annotated[int, Field(ge=1)] = 1        # equal parts of a batch, computed one after another or shared by processes
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.
+    mirror: bool = False                               # the classifier averages each image with its mirror image: better, at twice the cost
     gradient_clip: Positive | None = None              # largest norm of the gradient
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None   # decay of the averaged weights
     early_stopping: Annotated[int, Field(ge=1)] | None = None  # epochs without a better validation accuracy
     keep: Literal['last', 'best'] = 'last'             # weights that the run ends with
-    amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'auto'   # mixed precision; auto: bf16 where the GPU has it, else fp16; off on CPU
+    amp: Literal['auto', 'native', 'off', 'bf16', 'fp16'] = 'auto'   # mixed precision; auto: bf16 where the GPU has it, else fp16, off on CPU; native: bf16 on a CPU made for it, too
     channels_last: bool = True                         # memory format of images and filters
     compile: bool = False                              # torch.compile the model
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
-# %% ../../nbs/training/40_recipe.ipynb #c2db18ea
+    @model_validator(mode='after')
+    def _check(self):
+        sizes, ends = zip(*self.progressive_sizes) if self.progressive_sizes else ((), ())
+        if any(list(v) != sorted(set(v)) for v in (sizes, ends)):
+            raise ValueError('progressive_sizes should rise, and so should the fractions at which they end, such as [[20, 0.3], [24, 0.6]]')
+        if self.budget is not None: parse_time(self.budget)
+        return self
+
+# %% ../../nbs/training/40_recipe.ipynb #c50362e1
 def _fields_at(path: tuple) -> list[str]:
     "Names of the fields of the section at `path`."
     section = _RecipeFields
@@ -138,7 +163,7 @@ def _explain(error: ValidationError, where: str) -> ImgclsError:
         else: lines.append(f"{key or 'recipe'}: {e['msg']} (got {e['input']!r})" if not isinstance(e['input'], dict) else f"{key}: {e['msg']}")
     return ImgclsError(f"{where}: " + ' '.join(dict.fromkeys(lines)))
 
-# %% ../../nbs/training/40_recipe.ipynb #e1ea7d8d
+# %% ../../nbs/training/40_recipe.ipynb #b713330e
 def parse_overrides(
     items: list[str], # Such as `['epochs=5', 'optimizer.lr=3e-3']`
 ) -> dict[str, Any]: # Such as `{'epochs': 5, 'optimizer.lr': '3e-3'}`
@@ -164,13 +189,13 @@ def merge(
         out[head] = merge(old if isinstance(old, Mapping) else {}, value) if isinstance(value, Mapping) else value
     return out
 
-# %% ../../nbs/training/40_recipe.ipynb #45d77eca
+# %% ../../nbs/training/40_recipe.ipynb #30e4197b
 def builtin_recipes() -> dict[str, Path]: # Name -> file
     "The recipes that come with the package."
     folder = Path(str(resources.files('imgcls')/'recipes'))
     return {p.stem: p for p in sorted(folder.glob('*.yaml'))}
 
-# %% ../../nbs/training/40_recipe.ipynb #a75e6b65
+# %% ../../nbs/training/40_recipe.ipynb #9405e2fe
 class Recipe(_RecipeFields):
     "Everything that decides a training run."
     @classmethod
@@ -211,7 +236,7 @@ class Recipe(_RecipeFields):
         "Write the whole recipe to a YAML file."
         with atomic_path(path) as tmp: tmp.write_text(self.to_yaml(), encoding='utf-8')
 
-# %% ../../nbs/training/40_recipe.ipynb #75ad2a44
+# %% ../../nbs/training/40_recipe.ipynb #05d77728
 def recipe_table() -> list[dict[str, Any]]: # A row for each built-in recipe
     "What the built-in recipes are, for a table."
     rows = []
