@@ -45,7 +45,7 @@ def _differences(a: Recipe, b: Recipe) -> str:
     a, b = a.model_dump(), b.model_dump()
     return ', '.join(f"{k} was {a[k]}, now {b[k]}" for k in a if a[k] != b[k])
 
-# %% ../nbs/59_train.ipynb #e67da8c9
+# %% ../nbs/59_train.ipynb #264aee28
 def train(
     imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one
     recipe: Recipe, # What to do
@@ -62,8 +62,8 @@ def train(
 def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     "`train`, in one process or in each of several: rank 0 writes."
     run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
-    recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size))
-    if recipe.budget is not None: recipe = fit_to_budget(imageset, recipe, device)
+    recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size, recipe.batch_size))
+    if recipe.budget is not None: recipe = Recipe.make(agree(fit_to_budget(imageset, recipe, device).model_dump(mode='json')))
     on_main(_start, run, recipe, source, resume)
     announce('run', str(run.path))    # to a launcher, for its messages
     if agree(run.finished): return run

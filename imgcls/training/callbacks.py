@@ -6,7 +6,7 @@
 __all__ = ['StepSeeds', 'RealFit', 'ema_decay', 'ema_update', 'EMA', 'Thaw', 'Selection', 'ProgressiveSize', 'Autocast',
            'FiniteLoss', 'Stoppable']
 
-# %% ../../nbs/training/44_callbacks.ipynb #84e2e011
+# %% ../../nbs/training/44_callbacks.ipynb #6e56ce0a
 import copy, signal, threading
 from collections.abc import Sequence
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from fastai.callback.core import Callback, CancelFitException
 from ..core import *
+from .processes import *
 
 # %% ../../nbs/training/44_callbacks.ipynb #46748877
 class StepSeeds(Callback):
@@ -179,7 +180,7 @@ class FiniteLoss(RealFit):
         ids = getattr(self.dls.train, 'batch_ids', lambda *_: [])(self.epoch, step)
         return f", in the batch of the images {', '.join(map(str, ids[:4]))}{' ...' if len(ids) > 4 else ''}" if len(ids) else ''
 
-# %% ../../nbs/training/44_callbacks.ipynb #6998872c
+# %% ../../nbs/training/44_callbacks.ipynb #f0cf4488
 class Stoppable(RealFit):
     "End the fit after the current step when the user interrupts."
     order = 96    # after the checkpoint
@@ -188,7 +189,7 @@ class Stoppable(RealFit):
     def before_fit(self):
         super().before_fit()
         self.asked = self.stopped = False
-        if self.run and threading.current_thread() is threading.main_thread(): self._before = signal.signal(signal.SIGINT, self._ask)
+        if self.run and world().size == 1 and threading.current_thread() is threading.main_thread(): self._before = signal.signal(signal.SIGINT, self._ask)
     def _ask(self, *_):
         if self.asked: raise KeyboardInterrupt
         self.asked = True

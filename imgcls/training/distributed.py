@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['agent', 'Job', 'launch']
 
-# %% ../../nbs/training/47_distributed.ipynb #701b0b7b
-import codecs, json, os, signal, subprocess, sys, tempfile, threading
+# %% ../../nbs/training/47_distributed.ipynb #589dbed2
+import codecs, json, logging, os, signal, subprocess, sys, tempfile, threading, warnings
 from pathlib import Path
 from ..core import *
 
-# %% ../../nbs/training/47_distributed.ipynb #8c10a2c4
+# %% ../../nbs/training/47_distributed.ipynb #450e5a5e
 def _cause(
     failures: dict, # Rank -> torchrun's record of a failure, in the order in which they were noticed
 ) -> dict: # rank, code (negative for a signal)
@@ -24,6 +24,7 @@ def agent(
     args: list[str], # Those of torchrun
 ):
     "Run torchrun without its reports; a note in the folder `$IMGCLS_JOB` says who failed."
+    logging.disable(logging.CRITICAL); warnings.simplefilter('ignore')
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -33,11 +34,11 @@ def agent(
     except ChildFailedError as e: announce('failure', json.dumps(_cause(e.failures))); sys.exit(1)
     except SignalException as e: sys.exit(128 + e.sigval)
 
-# %% ../../nbs/training/47_distributed.ipynb #7c1ec4d2
+# %% ../../nbs/training/47_distributed.ipynb #ecfcf499
 #| eval: false
-if __name__ == '__main__': agent(sys.argv[1:])
+if __name__ == '__main__' and sys.argv[0].endswith('distributed.py'): agent(sys.argv[1:])
 
-# %% ../../nbs/training/47_distributed.ipynb #d9069d27
+# %% ../../nbs/training/47_distributed.ipynb #7457e92a
 def _forward(pipe, stream):
     "Carry text from a pipe to a stream as it comes."
     decode = codecs.getincrementaldecoder('utf-8')('replace').decode
@@ -57,7 +58,7 @@ class Job:
         self.notes = Path(self._folder.name)
 
     def __enter__(self):
-        env = {'OMP_NUM_THREADS': str(max(1, _cores()//self.nproc)), 'TORCH_CPP_LOG_LEVEL': 'ERROR', 'LOGLEVEL': 'CRITICAL', 'PYTHONUNBUFFERED': '1',
+        env = {'OMP_NUM_THREADS': str(max(1, _cores()//self.nproc)), 'TORCH_CPP_LOG_LEVEL': 'ERROR', 'PYTHONUNBUFFERED': '1',
                **os.environ, 'IMGCLS_JOB': str(self.notes)}
         direct = sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__
         pipes = {} if direct else dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -163,7 +163,7 @@ def recipe_callbacks(
     if amp := _amp_mode(recipe.amp, device): cbs.append(MixedPrecision(amp) if amp == 'fp16' else Autocast(device.type))
     return cbs
 
-# %% ../../nbs/training/46_learner.ipynb #c051a445
+# %% ../../nbs/training/46_learner.ipynb #d1aabe7a
 def _some_images(imageset: ImageSet, n: int = 5000) -> torch.Tensor: # uint8 (n, C, H, W)
     "Training images from beginning to end, for what is computed from data before training."
     train = imageset.splits['train']
@@ -186,7 +186,7 @@ def build_learner(
 ) -> ImageLearner: # A fastai `Learner` with `preprocessing` and `recipe`
     "The `Learner` for a recipe on a set of images."
     device, w = default_device(device), world()
-    recipe = recipe.replace(accumulate=parts_for(recipe.accumulate, w.size))
+    recipe = recipe.replace(accumulate=parts_for(recipe.accumulate, w.size, recipe.batch_size))
     if imageset.images is None: imageset = imageset.decoded(input_size(imageset, recipe), recipe.resize)
     prep = preprocessing_for(imageset, recipe)
     seed_everything(recipe.seed)

@@ -165,17 +165,19 @@ def run_processes(
         if p.returncode: raise RuntimeError(f'a copy left with {p.returncode}:\n{err[-3000:]}')
     return [out for out, _ in said]
 
-# %% ../../nbs/training/38_processes.ipynb #26c0ec1e
+# %% ../../nbs/training/38_processes.ipynb #f24cff51
 def parts_for(
     accumulate: int, # What the recipe says
     size: int, # Number of processes
+    batch_size: int, # Images of a batch
 ) -> int: # Parts that each batch is cut into
     "As many parts as the recipe says, and at least one for each process."
-    if accumulate == 1: return size
-    if accumulate % size: raise ImgclsError(f"{size} processes cannot share the {accumulate} parts of a batch (accumulate={accumulate}): start 1 process or another divisor of it")
-    return accumulate
+    parts = size if accumulate == 1 else accumulate
+    if batch_size % parts: raise ImgclsError(f"a batch of {batch_size} images cannot be cut into {parts} equal parts: choose another batch_size or accumulate")
+    if parts % size: raise ImgclsError(f"{size} processes cannot share the {accumulate} parts of a batch (accumulate={accumulate}): start 1 process or another divisor of it")
+    return parts
 
-# %% ../../nbs/training/38_processes.ipynb #9a81dcc2
+# %% ../../nbs/training/38_processes.ipynb #65f09a91
 class PartLearner(Learner):
     "fastai's `Learner`; a batch may be cut into parts, and the optimizer steps after the last one."
     place, _last = (), True    # the number of the part in the whole batch, if there is more than one; whether it is the last one here
@@ -192,12 +194,11 @@ class PartLearner(Learner):
         def each():
             for p, part in enumerate(parts):
                 self.place, self._last = (self.dl.first + p,), p == len(parts)-1
-                self._split(part)
-                if p: self('before_batch')
+                if p: self._split(part); self('before_batch')
                 self._do_one_batch()
             self._split(whole)    # for those who count images after the batch
         self.place, self._last = (self.dl.first,), len(parts) == 1
-        self._split(parts[0])
+        self._split(parts[0])    # `_with_events` announces the first one
         self._with_events(each, 'batch', CancelBatchException)
 
     def _backward(self): (self.loss_grad/self.dl.here if self.place else self.loss_grad).backward()

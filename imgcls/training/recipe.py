@@ -7,14 +7,14 @@ __all__ = ['Fraction', 'Positive', 'NonNegative', 'Section', 'ModelSection', 'Ji
            'OptimizerSection', 'ScheduleSection', 'TransferSection', 'parse_time', 'parse_overrides', 'merge',
            'builtin_recipes', 'Recipe', 'recipe_table']
 
-# %% ../../nbs/training/40_recipe.ipynb #0e344f4a
+# %% ../../nbs/training/40_recipe.ipynb #6757ebc9
 import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ..core import *
 
 # %% ../../nbs/training/40_recipe.ipynb #c30764ba
@@ -108,7 +108,7 @@ def parse_time(
     if ''.join(n+u for n, u in parts) != re.sub(r'\s', '', str(text)) or not seconds > 0: raise ValueError(f"expected a time such as 10min, 90s or 1h30min, not '{text}'")
     return seconds
 
-# %% ../../nbs/training/40_recipe.ipynb #5fcaef91
+# %% ../../nbs/training/40_recipe.ipynb #1b77ef7d
 class _RecipeFields(Section):
     name: str = 'custom'
     description: str = ''
@@ -136,6 +136,10 @@ class _RecipeFields(Section):
     channels_last: bool = True                         # memory format of images and filters
     compile: bool = False                              # torch.compile the model
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @field_validator('amp', mode='before')
+    @classmethod
+    def _off(cls, v): return 'off' if v is False else v    # what YAML makes of a bare off
 
     @model_validator(mode='after')
     def _check(self):
