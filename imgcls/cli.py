@@ -31,7 +31,7 @@ def _show_version(wanted: bool):
 @app.callback()
 def _options(version: Annotated[bool, typer.Option('--version', help='Show the version and leave.', is_eager=True, callback=_show_version)] = False): pass
 
-# %% ../nbs/90_cli.ipynb #a8755127
+# %% ../nbs/90_cli.ipynb #4b7ef576
 _ClickError = typer.BadParameter.__mro__[2]    # click.ClickException
 
 def main(
@@ -40,7 +40,9 @@ def main(
     "The entry point of the command `imgcls`."
     logging.basicConfig(format='%(message)s', level=logging.INFO if os.environ.get('IMGCLS_DEBUG') else logging.WARNING)
     warnings.filterwarnings('ignore', category=FutureWarning)    # of libraries, for their own developers
-    try: code = app(args, prog_name='imgcls', standalone_mode=False)
+    try:
+        code = app(args, prog_name='imgcls', standalone_mode=False)
+        if code == 130: raise KeyboardInterrupt    # typer has caught it
     except _ClickError as e:
         if type(e).__name__ == 'NoArgsIsHelpError': print(e.format_message()); code = 2
         else: code = _fail(f"{e.format_message()} See imgcls {' '.join(a for a in (args or sys.argv[1:])[:1] if a in _command_names())} --help.")

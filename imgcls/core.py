@@ -6,18 +6,18 @@
 __all__ = ['logger', 'ImgclsError', 'did_you_mean', 'require', 'data_home', 'cache_home', 'atomic_path', 'seed_everything',
            'derive_seed', 'default_device', 'versions', 'git_commit', 'progress']
 
-# %% ../nbs/00_core.ipynb #f2dd2b62
+# %% ../nbs/00_core.ipynb #7f42c64f
 import difflib, errno, hashlib, importlib, logging, os, platform, random, re, subprocess, sys, uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-# %% ../nbs/00_core.ipynb #50647c9b
+# %% ../nbs/00_core.ipynb #d516c563
 class ImgclsError(ValueError):
     "Something that the user can put right; the message says how."
 
-# %% ../nbs/00_core.ipynb #b6691b14
+# %% ../nbs/00_core.ipynb #2d472f93
 def did_you_mean(
     name: str, # What the user wrote
     choices: Iterable[str], # What would have been right
@@ -28,7 +28,7 @@ def did_you_mean(
     if near: return f" Did you mean '{near[0]}'?"
     return f" Known: {', '.join(choices)}." if choices else ''
 
-# %% ../nbs/00_core.ipynb #9ef285aa
+# %% ../nbs/00_core.ipynb #1c716fa8
 def require(
     module: str, # Module to import, such as 'onnxruntime'
     extra: str, # The extra of `imgcls` that brings it, such as 'export'
@@ -39,7 +39,7 @@ def require(
         if e.name and e.name.split('.')[0] != module.split('.')[0]: raise
         raise ImgclsError(f"this needs the package '{module}': pip install 'imgcls[{extra}]'") from e
 
-# %% ../nbs/00_core.ipynb #9603ae82
+# %% ../nbs/00_core.ipynb #1ff0fd80
 def data_home() -> Path: # `$IMGCLS_DATA`, else `~/.cache/imgcls`
     "The directory in which named data sets are looked for and downloaded."
     return Path(os.environ.get('IMGCLS_DATA') or Path.home()/'.cache'/'imgcls').expanduser()
@@ -48,7 +48,7 @@ def cache_home() -> Path: # `$IMGCLS_CACHE`, else `~/.cache/imgcls/decoded`
     "The directory for decoded pixels; anything in it may be deleted at any time."
     return Path(os.environ.get('IMGCLS_CACHE') or Path.home()/'.cache'/'imgcls'/'decoded').expanduser()
 
-# %% ../nbs/00_core.ipynb #a5b8bee0
+# %% ../nbs/00_core.ipynb #eb75fed7
 @contextmanager
 def atomic_path(
     path: str|Path, # Where the file shall be in the end
@@ -69,16 +69,20 @@ def atomic_path(
         raise ImgclsError(f"the disk is full: could not write {path}. Free some space and try again; nothing was lost.") from e
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #15920b8b
+# %% ../nbs/00_core.ipynb #9adff20e
 def seed_everything(
     seed: int, # Any integer from 0 to 2**32-1
 ):
     "Seed Python's, NumPy's and PyTorch's global random generators."
     import numpy as np, torch
     if not 0 <= seed < 2**32: raise ImgclsError(f"seed must be from 0 to {2**32-1}, not {seed}")
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    random.seed(seed); np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized(): torch.cuda.manual_seed_all(seed)
+    elif torch.cuda.is_available(): torch.manual_seed(seed)    # a GPU that wakes up later gets its seed then; this formats a stack trace each time
+    if torch.backends.mps.is_available(): torch.mps.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #95ee2386
+# %% ../nbs/00_core.ipynb #e9d980af
 def derive_seed(
     seed: int, # The run's seed
     *purpose, # What it is for and where, such as 'augment', epoch, batch
@@ -87,7 +91,7 @@ def derive_seed(
     text = ':'.join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), 'little')
 
-# %% ../nbs/00_core.ipynb #dd6afa3e
+# %% ../nbs/00_core.ipynb #18ea4fba
 def default_device(
     name: str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; None picks the best one there is
 ): # A `torch.device`
@@ -103,7 +107,7 @@ def default_device(
         raise ImgclsError(f"device '{name}' cannot be used here: {reason}. Use cpu, or leave it out for the best one there is.") from e
     return device
 
-# %% ../nbs/00_core.ipynb #2ee2945a
+# %% ../nbs/00_core.ipynb #3c730f52
 _REPORTED = 'imgcls torch torchvision fastai fastcore timm numpy pillow scikit-learn torchmetrics safetensors'.split()
 
 def versions() -> dict[str, str]: # Package name -> version; Python and the platform too
@@ -114,7 +118,7 @@ def versions() -> dict[str, str]: # Package name -> version; Python and the plat
         except metadata.PackageNotFoundError: continue
     return out
 
-# %% ../nbs/00_core.ipynb #54ea88f7
+# %% ../nbs/00_core.ipynb #3b79398c
 def git_commit(
     folder: str|Path='.', # A folder in a git work tree
 ) -> str|None: # The commit's hash, '+dirty' at its end if tracked files were changed; None outside git
@@ -126,7 +130,7 @@ def git_commit(
         return head.stdout.strip() + ('+dirty' if git('status', '--porcelain', '--untracked-files=no').stdout.strip() else '')
     except (OSError, subprocess.TimeoutExpired): return None
 
-# %% ../nbs/00_core.ipynb #4d49c4f9
+# %% ../nbs/00_core.ipynb #30e11427
 def progress(
     items: Iterable, # What to iterate over
     desc: str='', # What is being done, in two or three words
@@ -137,5 +141,5 @@ def progress(
     from tqdm import tqdm
     return tqdm(items, desc=desc, total=total, delay=2, leave=False, dynamic_ncols=True, **kwargs)
 
-# %% ../nbs/00_core.ipynb #6494eb3e
+# %% ../nbs/00_core.ipynb #412d957e
 logger = logging.getLogger('imgcls')

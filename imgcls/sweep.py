@@ -157,7 +157,7 @@ def read_space(
     if not isinstance(spec, Mapping): raise ImgclsError(f"{path} should hold recipe keys, each with a list or a range")
     return spec
 
-# %% ../nbs/65_sweep.ipynb #fd928a2d
+# %% ../nbs/65_sweep.ipynb #e19a73c5
 def default_space(
     recipe: Recipe, # Its values are the centre
 ) -> dict[str, Any]: # For `search_space`
@@ -167,6 +167,8 @@ def default_space(
     space = {'optimizer.lr': around(recipe.optimizer.lr), 'optimizer.weight_decay': around(decay) if decay else [0., 1e-4, 1e-3, 1e-2],
              'label_smoothing': sorted({0., 0.1, recipe.label_smoothing}),
              'augment.policy': sorted({'none', 'randaugment', 'trivialaugment', recipe.augment.policy})}
+    for key in ('flip', 'crop_padding'):
+        if own := getattr(recipe.augment, key): space[f'augment.{key}'] = [0, own]
     if recipe.model.pretrained: space['transfer.lr_decay'] = sorted({0.1, 0.3, 1., recipe.transfer.lr_decay})
     return space
 
@@ -631,18 +633,18 @@ def plot_curves(self: Sweep, ax=None): # matplotlib axes
     ax.set(xlabel='epoch', ylabel=f"{self.study.user_attrs['settings']['metric']}, validation split")
     return ax
 
-# %% ../nbs/65_sweep.ipynb #14efdd3a
+# %% ../nbs/65_sweep.ipynb #62df39c0
 @patch
 def plot_settings(self: Sweep): # matplotlib figure
     "The value against each setting. Very bad ones are drawn at the edge."
     import matplotlib.pyplot as plt
     t, parts = _finished(self), self.study.user_attrs['settings']['space']
-    fig, axs = plt.subplots(1, len(parts), figsize=(2.4*len(parts)+0.8, 2.6), sharey=True, squeeze=False)
+    fig, axs = plt.subplots(1, len(parts), figsize=(2*len(parts)+0.8, 2.4), sharey=True, squeeze=False)
     for ax, (key, part) in zip(axs[0], parts.items()):
-        x = t[key] if 'low' in part else [[_plain(v) for v in part['values']].index(None if pd.isna(v) else v) for v in t[key]]
+        x = t[key] if 'low' in part else [[_plain(v) for v in part['values']].index(None if pd.isna(v) else v) + (n%7-3)*0.05 for v, n in zip(t[key], t.trial)]    # side by side
         ax.scatter(x, t.shown, c=t.trial, s=14, cmap='viridis')
         ax.set(xlabel=key, xscale='log' if part.get('log') else 'linear')
-        if 'values' in part: ax.set_xticks(range(len(part['values'])), [str(v) for v in part['values']], rotation=30, fontsize=7)
+        if 'values' in part: ax.set_xticks(range(len(part['values'])), [str(v) for v in part['values']], fontsize=7); ax.set_xlim(-0.5, len(part['values'])-0.5)
     axs[0, 0].set_ylabel(self.study.user_attrs['settings']['metric'])
     fig.tight_layout()
     return fig

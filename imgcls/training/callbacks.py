@@ -6,8 +6,8 @@
 __all__ = ['StepSeeds', 'RealFit', 'ema_decay', 'ema_update', 'EMA', 'Thaw', 'Selection', 'ProgressiveSize', 'Autocast',
            'FiniteLoss', 'Stoppable']
 
-# %% ../../nbs/training/44_callbacks.ipynb #6e56ce0a
-import copy, signal, threading
+# %% ../../nbs/training/44_callbacks.ipynb #00acd2fa
+import copy, math, signal, threading
 from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
@@ -153,7 +153,7 @@ class Autocast(Callback):
     def _leave(self):
         if self._entered is not None: self._entered.__exit__(None, None, None); self._entered = None
 
-# %% ../../nbs/training/44_callbacks.ipynb #178ec5d3
+# %% ../../nbs/training/44_callbacks.ipynb #aa113937
 class FiniteLoss(RealFit):
     "End the run when the loss is no longer a finite number, and say where."
     order, run_valid = 60, False
@@ -169,7 +169,7 @@ class FiniteLoss(RealFit):
 
     def _look(self):
         losses, self._losses = self._losses, []
-        if not losses or torch.isfinite(torch.stack([l for _, _, l in losses])).all(): return
+        if not losses or math.isfinite(sum(l for _, _, l in losses).item()): return    # one number to read; a NaN or an infinity stays in a sum
         step, lr, loss = next(o for o in losses if not torch.isfinite(o[2]))
         self.problem = (f"the loss became {loss.item()} at epoch {self.epoch}, step {step}, with learning rate {lr:.3g}"
                         f"{self._images(step)}: lower optimizer.lr, or set gradient_clip=1.0")
@@ -180,7 +180,7 @@ class FiniteLoss(RealFit):
         ids = getattr(self.dls.train, 'batch_ids', lambda *_: [])(self.epoch, step)
         return f", in the batch of the images {', '.join(map(str, ids[:4]))}{' ...' if len(ids) > 4 else ''}" if len(ids) else ''
 
-# %% ../../nbs/training/44_callbacks.ipynb #f0cf4488
+# %% ../../nbs/training/44_callbacks.ipynb #b2d66481
 class Stoppable(RealFit):
     "End the fit after the current step when the user interrupts."
     order = 96    # after the checkpoint
@@ -189,11 +189,11 @@ class Stoppable(RealFit):
     def before_fit(self):
         super().before_fit()
         self.asked = self.stopped = False
-        if self.run and world().size == 1 and threading.current_thread() is threading.main_thread(): self._before = signal.signal(signal.SIGINT, self._ask)
+        if self.run and threading.current_thread() is threading.main_thread(): self._before = signal.signal(signal.SIGINT, self._ask)
     def _ask(self, *_):
         if self.asked: raise KeyboardInterrupt
         self.asked = True
-        logger.warning('stopping after this step; interrupt again to stop at once')
+        if world().main: logger.warning('stopping after this step; interrupt again to stop at once')
     def after_batch(self):
         if not (self.training and self._agreed()): return
         self.stopped = True

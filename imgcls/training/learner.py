@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['input_size', 'preprocessing_for', 'augmentation', 'ImageLearner', 'Restore', 'restore', 'native_bf16',
-           'recipe_callbacks', 'can_compile', 'build_learner', 'memory_advice', 'fit']
+           'recipe_callbacks', 'can_compile', 'build_learner', 'keep_memory', 'memory_advice', 'fit']
 
-# %% ../../nbs/training/46_learner.ipynb #46276d4c
-import shutil, tempfile
+# %% ../../nbs/training/46_learner.ipynb #fbfbda45
+import ctypes, shutil, tempfile
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
@@ -82,15 +82,17 @@ def _policy(section: AugmentSection, size: int):
     if section.policy == 'trivialaugment': return TrivialAugment()
     return AutoAugment('cifar10' if size <= 64 else 'imagenet')
 
-# %% ../../nbs/training/46_learner.ipynb #fd74f050
+# %% ../../nbs/training/46_learner.ipynb #1b5f93aa
 class ImageLearner(PartLearner):
     "fastai's `Learner`, able to start in the middle of a run."
-    first_epoch, first_batch, restored, _sorted = 0, 0, None, ((), ())
+    first_epoch, first_batch, restored, _sorted = 0, 0, None, ((), {})
 
     def _call_one(self, event_name):
         key = tuple(map(id, self.cbs))
-        if key != self._sorted[0]: self._sorted = key, self.cbs.sorted('order')    # fastai sorts at every event
-        for cb in self._sorted[1]: cb(event_name)
+        if key != self._sorted[0]: self._sorted = key, {}
+        listeners = self._sorted[1]    # fastai sorts and asks every callback at every event
+        if event_name not in listeners: listeners[event_name] = [cb for cb in self.cbs.sorted('order') if event_name == 'after_fit' or hasattr(type(cb), event_name)]
+        for cb in listeners[event_name]: cb(event_name)
 
     def _do_fit(self):
         for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
@@ -210,7 +212,15 @@ def build_learner(
     learn.preprocessing, learn.recipe, learn.imageset = prep, recipe, imageset
     return learn
 
-# %% ../../nbs/training/46_learner.ipynb #0ca72b26
+# %% ../../nbs/training/46_learner.ipynb #b986007d
+def keep_memory() -> bool: # Whether the C library is one that can be told
+    "Let freed memory stay with the process (glibc), so that the next step need not fetch it again."
+    try: libc = ctypes.CDLL('libc.so.6')
+    except OSError: return False
+    never_mmap, no_trim = libc.mallopt(-4, 0), libc.mallopt(-1, 2**31-1)    # M_MMAP_MAX, M_TRIM_THRESHOLD
+    return bool(never_mmap and no_trim)
+
+# %% ../../nbs/training/46_learner.ipynb #e9dd9856
 def memory_advice(
     learn: Learner, # Whose fit ran out of memory
 ) -> str: # What to tell the user
@@ -242,6 +252,7 @@ def fit(
 ) -> ImageLearner: # The same, trained
     "Train as the learner's recipe says."
     recipe, cbs = learn.recipe, []
+    if learn.dls.device.type == 'cpu': keep_memory()
     identity = dict(data=learn.imageset.fingerprint, recipe=recipe.to_yaml())
     if resume:
         state = load_state(checkpoint)

@@ -206,7 +206,7 @@ class PartLearner(Learner):
         if self._last: return super()._do_grad_opt()
         self._with_events(self._backward, 'backward', CancelBackwardException)
 
-# %% ../../nbs/training/38_processes.ipynb #3ba2cab5
+# %% ../../nbs/training/38_processes.ipynb #f8d18696
 def _bucket_ddp(model: nn.Module, device: torch.device) -> DistributedDataParallel:
     "PyTorch's wrapper that takes the mean of the gradients while they are computed."
     with warnings.catch_warnings():
@@ -224,11 +224,11 @@ class Processes(Callback):
     def before_train(self):
         trainable = [p.requires_grad for p in self.model.parameters()]
         if self.world.size > 1 and trainable != self._trainable: self._wrapped = _bucket_ddp(self.model, next(self.model.parameters()).device)
-        self._trainable, self._buffers = trainable, list(self.model.buffers())
-        self._floats = [b for b in self._buffers if b.is_floating_point()]
+        self._trainable, self._stats = trainable, list(self.model.buffers())
+        self._floats = [b for b in self._stats if b.is_floating_point()]
     def before_batch(self):
-        if self.place[0] == self.dl.first: self._start, self._moved = [b.clone() for b in self._buffers], None
-        elif self._buffers: torch._foreach_copy_(self._buffers, self._start)
+        if self.place[0] == self.dl.first: self._start, self._moved = [b.clone() for b in self._stats], None
+        elif self._stats: torch._foreach_copy_(self._stats, self._start)
         if self._wrapped is not None:
             self._wrapped.require_backward_grad_sync = self.learn._last    # what its `no_sync` sets
             self.learn.model = self._wrapped
