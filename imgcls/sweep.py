@@ -199,7 +199,7 @@ def _metrics_for(metric: str) -> list: # Further metrics of the learner
     own = dict(f1_macro=_f1, nll=_nll)
     return [AccumMetric(own[metric], flatten=False, name=metric)] if metric in own else []
 
-# %% ../nbs/65_sweep.ipynb #78ed8517
+# %% ../nbs/65_sweep.ipynb #cc4d2eb7
 def train_trial(
     imageset: ImageSet, # With splits 'train' and 'valid'
     recipe: Recipe, # Of this trial
@@ -214,6 +214,7 @@ def train_trial(
     learn.metrics = learn.metrics + _metrics_for(metric)
     learn.add_cb(report := TrialReport(trial, metric, after))
     with learn.no_logging(): fit(learn)
+    if getattr(learn, 'stoppable', None) and learn.stoppable.stopped: raise KeyboardInterrupt    # a run may end early by hand, a trial may not
     if report.pruned: return None
     value = float(learn.history.rows[learn.selection.best_epoch if recipe.keep == 'best' else -1][metric])
     if not math.isfinite(value): raise ImgclsError(f"the {metric} on the validation split became {value}")
@@ -633,7 +634,7 @@ def plot_curves(self: Sweep, ax=None): # matplotlib axes
     ax.set(xlabel='epoch', ylabel=f"{self.study.user_attrs['settings']['metric']}, validation split")
     return ax
 
-# %% ../nbs/65_sweep.ipynb #62df39c0
+# %% ../nbs/65_sweep.ipynb #c56bd507
 @patch
 def plot_settings(self: Sweep): # matplotlib figure
     "The value against each setting. Very bad ones are drawn at the edge."
@@ -644,12 +645,12 @@ def plot_settings(self: Sweep): # matplotlib figure
         x = t[key] if 'low' in part else [[_plain(v) for v in part['values']].index(None if pd.isna(v) else v) + (n%7-3)*0.05 for v, n in zip(t[key], t.trial)]    # side by side
         ax.scatter(x, t.shown, c=t.trial, s=14, cmap='viridis')
         ax.set(xlabel=key, xscale='log' if part.get('log') else 'linear')
-        if 'values' in part: ax.set_xticks(range(len(part['values'])), [str(v) for v in part['values']], fontsize=7); ax.set_xlim(-0.5, len(part['values'])-0.5)
+        if 'values' in part: ax.set_xticks(range(len(part['values'])), [str(v) for v in part['values']], fontsize=7, rotation=20, ha='right'); ax.set_xlim(-0.5, len(part['values'])-0.5)
     axs[0, 0].set_ylabel(self.study.user_attrs['settings']['metric'])
     fig.tight_layout()
     return fig
 
-# %% ../nbs/65_sweep.ipynb #ddccb248
+# %% ../nbs/65_sweep.ipynb #73cde8b2
 @patch
 def importances(self: Sweep) -> dict[str, float]: # Key -> share, largest first; they add up to 1
     "How much each setting decided which trials were among the best."
@@ -658,7 +659,7 @@ def importances(self: Sweep) -> dict[str, float]: # Key -> share, largest first;
     if len({t.value for t in done}) < 2: raise ImgclsError("importances need complete trials with different values: make more trials")
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
-        return optuna.importance.get_param_importances(self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+        return optuna.importance.get_param_importances(self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False))
 
 @patch
 def plot_importances(self: Sweep, ax=None): # matplotlib axes
