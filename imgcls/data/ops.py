@@ -7,12 +7,12 @@ __all__ = ['OPS', 'check_batch', 'apply_where', 'take_pixels', 'crop', 'flip', '
            'brightness', 'grey', 'contrast', 'posterize', 'solarize', 'autocontrast', 'equalize_table', 'saturation',
            'sharpness', 'hue', 'apply_ops']
 
-# %% ../../nbs/data/08_ops.ipynb #4c153e6e
+# %% ../../nbs/data/08_ops.ipynb #597df7d4
 from collections.abc import Callable
 import torch
 from ..core import *
 
-# %% ../../nbs/data/08_ops.ipynb #7795996c
+# %% ../../nbs/data/08_ops.ipynb #0c930a1c
 def check_batch(
     x: torch.Tensor, # What should be a batch of images
 ):
@@ -24,7 +24,7 @@ def check_batch(
 def _col(p): return p.view(-1, 1, 1, 1)                 # (N,) -> (N,1,1,1): one parameter per image
 def _top(x): return 255 if x.dtype == torch.uint8 else 1  # the value of white
 
-# %% ../../nbs/data/08_ops.ipynb #58a25746
+# %% ../../nbs/data/08_ops.ipynb #bad8ec9e
 def apply_where(
     x: torch.Tensor, # Batch; the first dimension counts images
     mask: torch.Tensor, # (N,) bool: which images
@@ -37,7 +37,7 @@ def apply_where(
     if len(i) == 0: return x
     return x.clone().index_copy_(0, i, f(x[i], *(p[i] for p in params)))
 
-# %% ../../nbs/data/08_ops.ipynb #4dde57ca
+# %% ../../nbs/data/08_ops.ipynb #884c0178
 def take_pixels(
     x: torch.Tensor, # (N,C,H,W), any dtype
     rows: torch.Tensor, # Input row of each output pixel: int64, broadcasts with `cols` to (N,h,w)
@@ -53,7 +53,7 @@ def take_pixels(
     out = x.flatten(2).gather(2, idx.flatten(1)[:, None].expand(-1, c, -1)).view(n, c, *idx.shape[1:])
     return out if inside is None else torch.where(inside, out, fill).to(x.dtype)
 
-# %% ../../nbs/data/08_ops.ipynb #4a22317f
+# %% ../../nbs/data/08_ops.ipynb #2ecdb9c0
 def _reflect(i, n): return (n-1) - ((n-1) - i.abs()).abs()
 
 def crop(
@@ -69,7 +69,7 @@ def crop(
     if mode == 'constant': return take_pixels(x, rows, cols)
     return take_pixels(x, _reflect(rows, x.shape[2]), _reflect(cols, x.shape[3]), fill=None)
 
-# %% ../../nbs/data/08_ops.ipynb #bd0b3ce6
+# %% ../../nbs/data/08_ops.ipynb #5cf6048c
 def flip(
     x: torch.Tensor, # (N,C,H,W)
     mask: torch.Tensor, # (N,) bool: which images
@@ -77,7 +77,7 @@ def flip(
     "Mirror some of the images left to right."
     return apply_where(x, mask, lambda x: x.flip(3))
 
-# %% ../../nbs/data/08_ops.ipynb #c03114e0
+# %% ../../nbs/data/08_ops.ipynb #45adc426
 def affine_matrix(
     shape: tuple[int, int], # Height and width of the images
     shear_x: torch.Tensor, # (N,) tangent of the shear along the rows
@@ -93,7 +93,7 @@ def affine_matrix(
     return torch.stack([c - s*shear_y, c*shear_x - s, c*x0 - s*y0 - shift_x,
                         s + c*shear_y, s*shear_x + c, s*x0 + c*y0 - shift_y], 1).view(-1, 2, 3)
 
-# %% ../../nbs/data/08_ops.ipynb #70a174b5
+# %% ../../nbs/data/08_ops.ipynb #32404095
 def affine(
     x: torch.Tensor, # (N,C,H,W)
     matrix: torch.Tensor, # (N,2,3) from `affine_matrix`
@@ -108,7 +108,7 @@ def affine(
     cols, rows = (a[:, i, 0]*xs + (a[:, i, 1]*ys + (a[:, i, 2] + c)) for i, c in enumerate((cx, cy)))
     return take_pixels(x, rows.round().long(), cols.round().long(), fill)
 
-# %% ../../nbs/data/08_ops.ipynb #d4b9fd15
+# %% ../../nbs/data/08_ops.ipynb #d3ec4373
 def levels(
     x: torch.Tensor, # (N,C,H,W) batch that the tables are for
 ) -> torch.Tensor: # (N,C,1,256) uint8, a view: the values 0 to 255 for each image and channel
@@ -122,7 +122,7 @@ def lookup(
     "Replace every pixel by its entry in the table of its image and channel."
     return table.flatten(2).gather(2, x.flatten(2).long()).view_as(x)
 
-# %% ../../nbs/data/08_ops.ipynb #d9b5df88
+# %% ../../nbs/data/08_ops.ipynb #6248d3ac
 def _float(v): return v.float() if v.dtype == torch.uint8 else v
 def _store(v, like): return v.clamp_(0, _top(like)).to(like.dtype)
 
@@ -151,7 +151,7 @@ def contrast(
     "Blend with the mean grey."
     return _store(torch.lerp(mean, _float(v), _col(factor)), v)
 
-# %% ../../nbs/data/08_ops.ipynb #8e7c0b93
+# %% ../../nbs/data/08_ops.ipynb #b038adb5
 def posterize(
     v: torch.Tensor, # (N,C,·,·) uint8
     bits: torch.Tensor, # (N,) bits to keep, 0 to 8
@@ -176,7 +176,7 @@ def autocontrast(
     low, high = low.float(), high.float()
     return torch.where(high > low, _store((v.float()-low) / ((high-low) * (1/255)), v), v)
 
-# %% ../../nbs/data/08_ops.ipynb #d6197651
+# %% ../../nbs/data/08_ops.ipynb #4da2a6a8
 def equalize_table(
     x: torch.Tensor, # (N,C,H,W) uint8
 ) -> torch.Tensor: # (N,C,1,256) uint8
@@ -189,7 +189,7 @@ def equalize_table(
     table = ((darker + step//2) // step.clamp(min=1)).clamp_(0, 255)
     return torch.where(step > 0, table, torch.arange(256, device=x.device)).to(torch.uint8)[:, :, None]
 
-# %% ../../nbs/data/08_ops.ipynb #37a33879
+# %% ../../nbs/data/08_ops.ipynb #41440b9d
 def saturation(
     x: torch.Tensor, # (N,C,H,W)
     factor: torch.Tensor, # (N,) from 0: grey, 1: unchanged
@@ -212,7 +212,7 @@ def sharpness(
     inner.add_((smooth-inner) * (1-_col(factor)))
     return _store(out, x)
 
-# %% ../../nbs/data/08_ops.ipynb #fdea8fb8
+# %% ../../nbs/data/08_ops.ipynb #bad0eafe
 def hue(
     x: torch.Tensor, # (N,C,H,W)
     shift: torch.Tensor, # (N,) in turns of the colour circle: 0 unchanged, ±0.5 the complement
@@ -224,11 +224,12 @@ def hue(
     c = v - lo
     r, g, b = (((f-lo) / torch.where(c > 0, c, 1)).split(1, 1))
     h = torch.where(r == 1, g-b, torch.where(g == 1, 2+b-r, 4+r-g))    # a grey pixel has c = 0: any hue will do
-    k = (torch.arange(5, 0, -2, device=x.device).view(1, 3, 1, 1) + h + 6*_col(shift)) % 6
-    out = v - c*torch.minimum(k, 4-k).clamp_(0, 1)
+    d = (h + 6*_col(shift)) + torch.arange(3, -2, -2, device=x.device).view(1, 3, 1, 1)
+    d.sub_((d/6).round_(), alpha=6)    # k-2, from -3 to 3, without the slow remainder
+    out = d.abs_().neg_().add_(2).clamp_(0, 1).mul_(-c).add_(v)
     return out.mul_(255).round_().to(torch.uint8) if x.dtype == torch.uint8 else out.clamp_(0, 1)
 
-# %% ../../nbs/data/08_ops.ipynb #fd4c1d53
+# %% ../../nbs/data/08_ops.ipynb #de3cad4d
 OPS = ('Identity', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Rotate', 'Brightness', 'Color', 'Contrast', 'Sharpness',
        'Posterize', 'Solarize', 'AutoContrast', 'Equalize', 'Invert')
 _IS = {name: i for i, name in enumerate(OPS)}
@@ -241,7 +242,7 @@ _POINTWISE = dict(  # table t, images x, magnitude m -> table
     Equalize = lambda t, x, m: equalize_table(x),
     Invert = lambda t, x, m: 255-t)
 
-# %% ../../nbs/data/08_ops.ipynb #2f7aa27d
+# %% ../../nbs/data/08_ops.ipynb #f74ba367
 def _tables(x, op, m):
     t = levels(x)
     for name, f in _POINTWISE.items(): t = apply_where(t, op == _IS[name], f, x, m)

@@ -31,7 +31,7 @@ class RealFit(Callback):
     "A callback that sits out the trial run of the learning rate finder."
     def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder')    # fastai sets `run` to True again after each fit
 
-# %% ../../nbs/training/44_callbacks.ipynb #dc94b647
+# %% ../../nbs/training/44_callbacks.ipynb #18f94388
 def ema_decay(
     step: int, # Steps done so far
     decay: float, # The decay in the long run
@@ -46,9 +46,8 @@ def ema_update(
     decay: float, # What the mean keeps of itself
 ):
     "Move `averaged` towards `model`."
-    pairs = list(zip([*averaged.parameters(), *averaged.buffers()], [*model.parameters(), *model.buffers()]))
-    floats = [(a, m) for a, m in pairs if a.is_floating_point()]
-    get_ema_multi_avg_fn(decay)([a for a, _ in floats], [m for _, m in floats], None)
+    pairs = list(zip(*[[*m.parameters(), *m.buffers()] for m in (averaged, model)]))
+    get_ema_multi_avg_fn(decay)(*map(list, zip(*[p for p in pairs if p[0].is_floating_point()])), None)
     for a, m in pairs:
         if not a.is_floating_point(): a.copy_(m)
 
@@ -153,7 +152,7 @@ class Autocast(Callback):
     def _leave(self):
         if self._entered is not None: self._entered.__exit__(None, None, None); self._entered = None
 
-# %% ../../nbs/training/44_callbacks.ipynb #aa113937
+# %% ../../nbs/training/44_callbacks.ipynb #0309e601
 class FiniteLoss(RealFit):
     "End the run when the loss is no longer a finite number, and say where."
     order, run_valid = 60, False
@@ -163,7 +162,7 @@ class FiniteLoss(RealFit):
     def before_train(self): self._losses = []
     def after_batch(self):
         loss = self.learn.loss.detach()
-        self._losses.append((self.iter, self.opt.hypers[-1]['lr'], loss))
+        self._losses.append((self.iter, self.recorder.lrs[-1], loss))
         if loss.device.type == 'cpu' or len(self._losses) >= self.every: self._look()
     def after_train(self): self._look()
 

@@ -66,7 +66,7 @@ def load_optimizer(
         for k, v in s.items():
             if isinstance(v, torch.Tensor) and v.shape == p.shape and v.stride() != p.stride(): s[k] = torch.empty_like(p, dtype=v.dtype).copy_(v)
 
-# %% ../../nbs/training/39_checkpoint.ipynb #4d0d523e
+# %% ../../nbs/training/39_checkpoint.ipynb #0d9fb7a9
 class Checkpoint(Callback):
     "Save the whole state of training, and load it again."
     order, run_valid = 95, False
@@ -84,7 +84,7 @@ class Checkpoint(Callback):
         smooth = learn.recorder.smooth_loss
         return dict(identity=self.identity, epoch=epoch, batch=batch, pct_train=learn.pct_train, train_iter=learn.train_iter,
                     model=learn.model.state_dict(), opt=learn.opt.opt.state_dict(), callbacks=callbacks,
-                    smooth=dict(count=smooth.count, val=torch.as_tensor(smooth.val)),
+                    smooth=dict(count=smooth.count, val=torch.as_tensor(smooth.val, dtype=torch.float64)),
                     scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None)
 
     def save(self, epoch: int, batch: int):

@@ -82,10 +82,13 @@ def _policy(section: AugmentSection, size: int):
     if section.policy == 'trivialaugment': return TrivialAugment()
     return AutoAugment('cifar10' if size <= 64 else 'imagenet')
 
-# %% ../../nbs/training/46_learner.ipynb #1b5f93aa
+# %% ../../nbs/training/46_learner.ipynb #300027cb
 class ImageLearner(PartLearner):
     "fastai's `Learner`, able to start in the middle of a run."
     first_epoch, first_batch, restored, _sorted = 0, 0, None, ((), {})
+
+    def __call__(self, event_names):
+        for name in [event_names] if isinstance(event_names, str) else event_names: self._call_one(name)
 
     def _call_one(self, event_name):
         key = tuple(map(id, self.cbs))
