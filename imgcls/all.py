@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/91_all.ipynb #c7441b5e
+# %% ../nbs/91_all.ipynb #14ce2714
 from .core import *
 from .data.decode import *
 from .data.pixels import *
@@ -25,6 +25,7 @@ from .models.ensembles import *
 from .evaluation.metrics import *
 from .evaluation.calibration import *
 from .evaluation.statistics import *
+from .evaluation.corruptions import *
 from .training.recipe import *
 from .training.losses import *
 from .training.mixing import *
@@ -35,7 +36,22 @@ from .training.tracking import *
 from .training.learner import *
 from .classifier import *
 from .evaluation.evaluate import *
+from .evaluation.compare import *
+from .evaluation.slices import *
+from .evaluation.robustness import *
 from .train import *
+from .interpretation.results import *
+from .interpretation.gradcam import *
+from .reporting.report import *
+from .reporting.card import *
+from .sweep import *
+from .evaluation.validation import *
+from .evaluation.label_errors import *
+from .deployment.session import *
+from .deployment.timing import *
+from .deployment.onnx import *
+from .deployment.quantize import *
+from .deployment.latency import *
 
-# %% ../nbs/91_all.ipynb #4f086b79
+# %% ../nbs/91_all.ipynb #d650ff9d
 __all__ = [name for name in globals() if not name.startswith('_')]
