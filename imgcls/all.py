@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/91_all.ipynb #14ce2714
+# %% ../nbs/91_all.ipynb #08542b66
 from .core import *
 from .data.decode import *
 from .data.pixels import *
@@ -25,6 +25,9 @@ from .models.ensembles import *
 from .evaluation.metrics import *
 from .evaluation.calibration import *
 from .evaluation.statistics import *
+from .evaluation.selective import *
+from .evaluation.outliers import *
+from .evaluation.curves import *
 from .evaluation.corruptions import *
 from .training.recipe import *
 from .training.losses import *

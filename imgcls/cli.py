@@ -236,13 +236,15 @@ def _predict_all(classifier, paths: list[Path], topk: int, abstain: bool) -> lis
     flush()
     return entries
 
-# %% ../nbs/90_cli.ipynb #3ea4d918
+# %% ../nbs/90_cli.ipynb #85e5915f
 @app.command()
 def predict(
     run: RunDir,
     images: Annotated[list[Path], typer.Argument(metavar='IMAGE...', help='Image files or folders.', show_default=False)],
     topk: Annotated[int, typer.Option(min=1, help='How many classes to name.')] = 5,
-    abstain: Annotated[bool, typer.Option('--abstain', help='Answer "none of these" below the stored threshold.')] = False,
+    abstain: Annotated[bool, typer.Option('--abstain', help='Answer "none of these" below the stored threshold, and for images unlike all known ones.')] = False,
+    risk: Annotated[Optional[float], typer.Option(help='Abstain so that at most this share of the answers is wrong, such as 0.02.')] = None,
+    coverage: Annotated[Optional[float], typer.Option(help='Or: abstain so that this share of the images is answered, such as 0.9.')] = None,
     backend: Annotated[str, typer.Option(help='What computes: torch, or an exported file: onnx, onnx-int8, onnx-fp16.')] = 'torch',
     device: Device = None,
     as_json: AsJson = False,
@@ -251,10 +253,13 @@ def predict(
 
     imgcls predict runs/finetune-my_photos-1 cat.jpg dog.png
     imgcls predict runs/finetune-my_photos-1 holiday/ --topk 3 --abstain --json
+    imgcls predict runs/finetune-my_photos-1 holiday/ --risk 0.02        at most one answer in fifty wrong, on images like those of training
     imgcls predict runs/finetune-my_photos-1 cat.jpg --backend onnx      after imgcls export
     """
     from imgcls.classifier import Classifier
-    entries = _predict_all(Classifier.load(run, backend, device), _image_paths(images), topk, abstain)
+    classifier = Classifier.load(run, backend, device)
+    if (risk, coverage) != (None, None): classifier, abstain = classifier.declining(risk, coverage), True
+    entries = _predict_all(classifier, _image_paths(images), topk, abstain)
     if as_json: _emit(entries)
     else: _table([{'image': e['path'], 'class': e.get('error') or e['class'] or 'none of these',
                    'probability': '' if 'error' in e else f"{e['probability']:.1%}",
@@ -443,7 +448,7 @@ def card(
     path = write_card(run, license, out)
     _emit(dict(card=str(path))) if as_json else print(f'Written: {path}')
 
-# %% ../nbs/90_cli.ipynb #bbfcc4ca
+# %% ../nbs/90_cli.ipynb #c596d23e
 @app.command()
 def robustness(
     run: RunDir,
@@ -461,12 +466,14 @@ def robustness(
     """
     from imgcls.classifier import Classifier, Run
     from imgcls.evaluation.robustness import plot_robustness, robustness as measure
+    from matplotlib import pyplot as plt
     if out is not None and out.suffix.lower() not in ('.png', '.svg', '.pdf', '.jpg'): raise ImgclsError(f"--out is the file of a figure: {out} should end in .png, .svg, .pdf or .jpg")
     classifier = Classifier.load(run, device=device)
     result = measure(classifier, _data_of(Run(run), data), split, images or None)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        plot_robustness(result).savefig(out, dpi=150)
+        figure = plot_robustness(result)
+        figure.savefig(out, dpi=150); plt.close(figure)
     if as_json: return _emit(result.to_dict())
     head = str(result).partition('\n')[0]
     _table([dict(corruption=name, **{c: f'{v:.1%}' for c, v in row.items()}) for name, row in result.table().iterrows()], head)

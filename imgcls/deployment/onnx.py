@@ -40,7 +40,7 @@ class PreparePixels(nn.Module):
     def forward(self, images): # uint8 N,H,W,C -> float32 N,C,size,size
         return resize(images.permute(0, 3, 1, 2), self.size, self.mode).float()*self.scale + self.shift
 
-# %% ../../nbs/deployment/70_onnx.ipynb #87ec6c10
+# %% ../../nbs/deployment/70_onnx.ipynb #a4c8bec0
 class CalibratedNetwork(nn.Module):
     "Prepared pixels to probabilities and logits."
     def __init__(self,
@@ -49,19 +49,27 @@ class CalibratedNetwork(nn.Module):
     ):
         super().__init__()
         self.model = copy.deepcopy(classifier.model).cpu().to(dtype).eval().requires_grad_(False)
-        self.mirror, self.temperature, self.dtype = classifier.info.mirror, classifier.temperature, dtype
+        self.mirror, self.temperature, self.dtype, known = classifier.info.mirror, classifier.temperature, dtype, classifier.outliers
+        self.k = known.k if known else 0
+        if known: self.register_buffer('reference', torch.from_numpy(known.reference.T.copy()))
+    outputs = property(lambda self: ['probabilities', 'logits', *['similarity']*bool(self.k)])
 
-    def forward(self, pixels): # float32 N,C,size,size -> two of float32 N,K
+    def forward(self, pixels): # float32 N,C,size,size -> float32 N,K and N,K, and N if there is an outlier detector
         x = pixels.to(self.dtype)
         if self.mirror: x = torch.cat([x, x.flip(3)])
-        logits = self.model(x).float()
+        with model_features(self.model) as seen: logits = self.model(x).float()
         if self.mirror: logits = logits.unflatten(0, (2, -1)).mean(0)
-        return torch.softmax(logits/self.temperature, 1), logits
+        answers = torch.softmax(logits/self.temperature, 1), logits
+        if not self.k: return answers
+        features = seen.pop().float()
+        if self.mirror: features = features.unflatten(0, (2, -1))[0]
+        units = features/features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return *answers, (units @ self.reference).topk(self.k, dim=1).values[:, -1]
 
 def export_graph(
     classifier: Classifier, # With the torch backend
     dtype: torch.dtype = torch.float32, # What the network computes with
-) -> nn.Sequential: # uint8 (N, H, W, C) -> probabilities and logits, float32 (N, K)
+) -> nn.Sequential: # uint8 (N, H, W, C) -> probabilities and logits, float32 (N, K), and the similarity (N,) if the classifier knows outliers
     "The classifier as one network."
     return nn.Sequential(PreparePixels(classifier.preprocessing), CalibratedNetwork(classifier, dtype)).eval()
 
@@ -90,19 +98,19 @@ def _captured(net: nn.Module, sample: torch.Tensor, outputs: Sequence[str]):
     if fixed: raise RuntimeError(f"the exporter allows a batch size or image size of {fixed[0]} only")
     return model
 
-# %% ../../nbs/deployment/70_onnx.ipynb #425ea487
+# %% ../../nbs/deployment/70_onnx.ipynb #1538cb97
 def _recorded(graph: nn.Sequential, sample: torch.Tensor):
     "The network by the older exporter, behind the preparation by the newer one."
     onnx, buffer = require('onnx', 'export'), io.BytesIO()
     with torch.no_grad(): pixels = graph[0](sample)
-    names, prepare = ['probabilities', 'logits'], _captured(graph[0], sample, ['pixels'])
+    names, prepare = graph[1].outputs, _captured(graph[0], sample, ['pixels'])
     torch.onnx.export(graph[1], (pixels,), buffer, dynamo=False, opset_version=OPSET, input_names=['pixels'], output_names=names,
                       dynamic_axes={n: {0: 'N'} for n in ['pixels', *names]})
     network = onnx.compose.add_prefix(onnx.load_from_string(buffer.getvalue()), 'network/', rename_inputs=False, rename_outputs=False)
     network.ir_version = prepare.ir_version = min(network.ir_version, prepare.ir_version)
     return onnx.compose.merge_models(prepare, network, io_map=[('pixels', 'pixels')])
 
-# %% ../../nbs/deployment/70_onnx.ipynb #a492357a
+# %% ../../nbs/deployment/70_onnx.ipynb #83f5a634
 _PRECISIONS = dict(float32=torch.float32, float16=torch.float16)
 
 def to_onnx(
@@ -114,7 +122,7 @@ def to_onnx(
     if precision not in _PRECISIONS: raise ImgclsError(f"no such precision: {precision}.{did_you_mean(precision, _PRECISIONS)}")
     graph, prep = export_graph(classifier, _PRECISIONS[precision]), classifier.preprocessing
     sample, problems = torch.zeros(2, prep.size+3, prep.size+5, prep.channels, dtype=torch.uint8), []
-    ways = dict(dynamo=lambda: _captured(graph, sample, ['probabilities', 'logits']), tracing=lambda: _recorded(graph, sample))
+    ways = dict(dynamo=lambda: _captured(graph, sample, graph[1].outputs), tracing=lambda: _recorded(graph, sample))
     for method, way in ways.items():
         try:
             with _quiet(): return _described(way(), classifier, precision, method), method

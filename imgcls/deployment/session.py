@@ -51,7 +51,7 @@ def _open(path: Path, device: str | None, threads: int | None):
     except Exception as e:    # its own types, which share no base class
         raise ImgclsError(f"{path} cannot be opened: {str(e).splitlines()[0][:200]} Export it again, or take it from a copy.") from e
 
-# %% ../../nbs/deployment/49_session.ipynb #756f15cc
+# %% ../../nbs/deployment/49_session.ipynb #5244a391
 class OnnxSession:
     "An exported classifier in ONNX Runtime; safe to use from several threads."
     def __init__(self,
@@ -70,16 +70,18 @@ class OnnxSession:
     classes = property(lambda self: tuple(self.metadata['classes']))
     temperature = property(lambda self: float(self.metadata['temperature']))
     threshold = property(lambda self: float(self.metadata.get('abstention_threshold', 0)))
+    outlier_threshold = property(lambda self: float(self.metadata.get('outlier_threshold', -1)))
     precision = property(lambda self: self.metadata.get('precision', 'float32'))
+    knows_outliers = property(lambda self: any(o.name == 'similarity' for o in self.session.get_outputs()))
 
     def outputs(self,
         batch: np.ndarray, # uint8 (N, H, W, C), any height and width
-        names: Iterable[str] = ('probabilities',), # Which outputs: 'probabilities', 'logits'
-    ) -> list[np.ndarray]: # float32 (N, K) for each name
+        names: Iterable[str] = ('probabilities',), # Which outputs: 'probabilities', 'logits', 'similarity'
+    ) -> list[np.ndarray]: # float32, a row for each image, for each name
         "What the graph gives for a batch of raw pixels."
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != self.channels or 0 in batch.shape[1:]:
             raise ImgclsError(f"the model takes uint8 images (N, height, width, {self.channels}), not {batch.dtype} {batch.shape}")
-        if not len(batch): return [np.zeros((0, len(self.classes)), np.float32) for _ in names]
+        if not len(batch): return [np.zeros((0,) if n == 'similarity' else (0, len(self.classes)), np.float32) for n in names]
         return self.session.run(list(names), {'images': np.ascontiguousarray(batch)})
 
     def __call__(self, batch: np.ndarray) -> np.ndarray: return self.outputs(batch)[0]

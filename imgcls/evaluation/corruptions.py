@@ -73,7 +73,7 @@ def _distance(radius): # (k, k): how far each place is from the middle
 def _gaussian_blur(x, sd): return x if sd < .1 else _filter(x, torch.exp(-(_distance(math.ceil(3*sd))/sd)**2/2))
 def _defocus_blur(x, g, radius): return _filter(x, (radius + .5 - _distance(math.ceil(radius))).clamp(0, 1))
 
-# %% ../../nbs/evaluation/36_corruptions.ipynb #f2ac7cd4
+# %% ../../nbs/evaluation/36_corruptions.ipynb #4565fbaa
 def _take(x, rows, cols): # (N, H, W) float: from where; beyond the border the image is mirrored
     "Sample each image at the given rows and columns."
     h, w = x.shape[2:]
@@ -86,9 +86,9 @@ def _places(x): # Two (1, H, W): the row and the column of each pixel
     return rows[None], cols[None]
 
 def _glass_blur(x, g, sd, distance, times):
-    x, d, (rows, cols) = _gaussian_blur(x, sd), round(max(distance, 1)), _places(x)
+    x, d, (rows, cols) = _gaussian_blur(x, sd), max(1, round(distance)), _places(x)
     for _ in range(round(times)):
-        shift = torch.randint(-d, d+1, (2, len(x), *x.shape[2:]), generator=g)
+        shift = torch.randint(-d, d+1, (2, len(x), *x.shape[2:]), generator=g)*min(distance, 1)    # of tiny images, part of a pixel
         x = _take(x, rows + shift[0], cols + shift[1])
     return _gaussian_blur(x, sd)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['match_labels', 'Evaluation', 'evaluate', 'mirrored_proba']
 
-# %% ../../nbs/evaluation/55_evaluate.ipynb #e22ef5d5
+# %% ../../nbs/evaluation/55_evaluate.ipynb #7add8ec7
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -15,9 +15,11 @@ from ..data.imageset import *
 from .metrics import *
 from .calibration import *
 from .statistics import *
+from .selective import *
+from .curves import *
 from ..classifier import *
 
-# %% ../../nbs/evaluation/55_evaluate.ipynb #a4047126
+# %% ../../nbs/evaluation/55_evaluate.ipynb #c5c95e00
 def match_labels(
     imageset: ImageSet, # Labelled images
     classes: tuple[str, ...], # Of the classifier
@@ -32,7 +34,7 @@ def match_labels(
     if (labels < 0).any(): raise ImgclsError(f"{imageset.name} has {int((labels < 0).sum())} images without a label")
     return where[labels]
 
-# %% ../../nbs/evaluation/55_evaluate.ipynb #0d2c793a
+# %% ../../nbs/evaluation/55_evaluate.ipynb #07d53f92
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "Metrics with intervals, and the predictions that they come from."
@@ -48,7 +50,14 @@ class Evaluation:
     def per_class(self) -> pd.DataFrame: return per_class(self.probs, self.labels, self.classes)
     @property
     def confusion(self) -> np.ndarray: return confusion_matrix(self.probs, self.labels)
+    @property
+    def averages(self) -> pd.DataFrame: # Rows precision, recall, f1; columns macro, weighted, micro
+        return pd.DataFrame({a: precision_recall_f1(self.probs, self.labels, a) for a in ('macro', 'weighted', 'micro')})
+    @property
+    def ranking(self) -> pd.DataFrame: return ranking(self.probs, self.labels, self.classes)
     def table(self) -> pd.DataFrame: return metrics_table(self.metrics)
+    def curves(self, **kwargs): return curves_plot(self.probs, self.labels, self.classes, **kwargs)
+    def risk_coverage(self, **kwargs): return risk_coverage_plot(self.probs, self.labels, **kwargs)
     def reliability(self, **kwargs): return reliability_diagram(self.probs, self.labels, **kwargs)
     def __len__(self): return len(self.labels)
     def __str__(self): return f"{self.name} {self.split}, {len(self):,} images\n{self.table().to_string()}"
@@ -59,7 +68,7 @@ class Evaluation:
         return {**{k: v.as_dict() for k, v in self.metrics.items()}, 'per_class': self.per_class.to_dict('records'),
                 'confusion': self.confusion.tolist(), 'n': len(self), 'split': self.split, 'data': self.name}
 
-# %% ../../nbs/evaluation/55_evaluate.ipynb #0ab478e9
+# %% ../../nbs/evaluation/55_evaluate.ipynb #051b4a26
 def evaluate(
     classifier: Classifier, # What to measure
     imageset: ImageSet, # The images

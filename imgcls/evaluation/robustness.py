@@ -122,7 +122,7 @@ Robustness.against, Robustness.to_dict, Robustness.table = _against, _robustness
 Robustness.__str__ = Robustness.__repr__ = lambda self: f"{_robustness_text(self)}\n{(100*self.table()).round(1).to_string()}"
 Robustness._repr_html_ = lambda self: f"<p>{_robustness_text(self)}</p>{(100*self.table()).round(1).to_html()}"
 
-# %% ../../nbs/evaluation/58_robustness.ipynb #22fd572a
+# %% ../../nbs/evaluation/58_robustness.ipynb #d72f265a
 def plot_robustness(
     result: Robustness, # From `robustness`
     confidence: bool = True, # Draw the mean confidence as dotted lines
@@ -149,7 +149,7 @@ def plot_corrupted(
     "One image in all corruptions: what the classifier had to see."
     import matplotlib.pyplot as plt
     x, names = imageset.batch([i]), [n for group in CORRUPTIONS.values() for n in group]
-    fig, axs = plt.subplots(2, 8, figsize=(9, 2.6), layout='constrained')
+    fig, axs = plt.subplots(2, 8, figsize=(9, 2.6), dpi=80, layout='constrained')
     for ax, n in zip(axs.flat, [None, *names]):
         im = (corrupt(x, n, severity) if n else x)[0]
         ax.imshow(im[:3].permute(1, 2, 0) if len(im) >= 3 else im[0], cmap='gray', vmin=0, vmax=255); ax.axis('off'); ax.set_title((n or 'clean').replace('_', '\n', 1), fontsize=7)

@@ -109,7 +109,7 @@ def grid_evidence(
     lower, righter = torch.tensor(i)[:, None] >= rows/2, torch.tensor(j) >= cols/2
     return min(_agreement(down[:, :, i], lower.expand(2, len(e), -1, cols)), _agreement(right[..., j], righter.expand(2, len(e), rows, -1)))
 
-# %% ../../nbs/interpretation/62_gradcam.ipynb #b64c6c35
+# %% ../../nbs/interpretation/62_gradcam.ipynb #51c28d10
 @contextmanager
 def _watching(model, see):
     "Call `see(name, output)` for each layer that runs."
@@ -126,7 +126,7 @@ def _differentiable(model: nn.Module) -> Iterator[None]:
     "Evaluation mode with gradients, whatever the caller has set; afterwards everything is as before."
     with torch.inference_mode(False), evaluating(model), torch.enable_grad(): yield
 
-def _awake(model): # Parameters and buffers that are all zero, as small random ones
+def _awake(model): # Parameters and buffers that are all zero, as small random ones. For `functional_call(tie_weights=False)`: with ties, it does not give back a module that has two names
     g, tensors = torch.Generator().manual_seed(0), [*model.named_parameters(), *model.named_buffers()]
     return {n: (0.02*torch.randn(t.shape, generator=g)).to(t) for n, t in tensors if t.is_floating_point() and t.numel() and not t.detach().any()}
 
@@ -134,7 +134,7 @@ def _reference(model): # A tensor with the device and dtype that the network wan
     tensors = [*model.parameters(), *model.buffers()]
     return next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
 
-# %% ../../nbs/interpretation/62_gradcam.ipynb #8b498d99
+# %% ../../nbs/interpretation/62_gradcam.ipynb #8ec2574d
 def _measured(model, shape): # For each layer its positions (with extra tokens) and its readings with evidence
     x, found = touched_images(shape).to(_reference(model)), {}
     def see(name, out):
@@ -143,7 +143,7 @@ def _measured(model, shape): # For each layer its positions (with extra tokens) 
         readings = [(r, r(out).float()) for r in grid_readings(name, out.shape, shape[1:])]
         readings = [replace(r, evidence=grid_evidence((f[1:]-f[:1]).abs().mean(1))) for r, f in readings]
         if readings: found[name] = [((out[0].numel()//out.shape[r.axis], r.reading, r.grid), r) for r in readings]
-    with torch.inference_mode(False), evaluating(model), _watching(model, see): torch.func.functional_call(model, _awake(model), (x,))
+    with torch.inference_mode(False), evaluating(model), _watching(model, see): torch.func.functional_call(model, _awake(model), (x,), tie_weights=False)
     return found
 
 def grid_layers(
@@ -158,7 +158,7 @@ def grid_layers(
     finest = {reading: max(r.grid for r in sure if r.reading == reading) for reading in {r.reading for r in sure}}
     return {n: r for n, r in readings.items() if r.evidence > ENOUGH or r.grid <= finest.get(r.reading, (0, 0))}
 
-# %% ../../nbs/interpretation/62_gradcam.ipynb #1cc3909a
+# %% ../../nbs/interpretation/62_gradcam.ipynb #48203804
 def _reaching(model, shape, layers):
     "Layers whose grid has a gradient, in order: name -> shape of the output, the graph node that made it, whether everything passes through it."
     outs = {}
@@ -167,7 +167,7 @@ def _reaching(model, shape, layers):
         if name in layers and isinstance(out, torch.Tensor) and out.requires_grad: outs[name] = out, out.grad_fn
     with _differentiable(model):
         x = touched_images(shape)[:1].to(_reference(model)).requires_grad_()
-        with _watching(model, keep): scores = torch.func.functional_call(model, _awake(model), (x,))
+        with _watching(model, keep): scores = torch.func.functional_call(model, _awake(model), (x,), tie_weights=False)
         if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
             raise ImgclsError(f"{type(model).__name__} does not give scores of shape (N, K), so there is no class to explain")
         if not outs: return {}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['report_html', 'write_report']
 
-# %% ../../nbs/reporting/78_report.ipynb #3812725a
+# %% ../../nbs/reporting/78_report.ipynb #46cdade1
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -23,6 +23,7 @@ from ..models.complexity import *
 from ..evaluation.calibration import *
 from ..evaluation.statistics import *
 from ..classifier import *
+from ..evaluation.selective import *
 from ..evaluation.evaluate import *
 from ..evaluation.slices import *
 from ..evaluation.robustness import *
@@ -197,7 +198,7 @@ def _metrics_section(f: _Facts) -> list:
     full = more('All classes', table(t.rename(columns=dict(accuracy='recall')).rename(columns=dict(n='images')), 'Metrics of each class', dict(images='{:,}'.format, recall=_pct, precision=_pct, f1=_pct)))
     return [said, columns(table(rows, 'Metrics with intervals', {'value': str, '95% interval': str}), Markup('').join([_class_chart(t), full]))]
 
-# %% ../../nbs/reporting/78_report.ipynb #d4fb4789
+# %% ../../nbs/reporting/78_report.ipynb #c91548a7
 def _of(f: _Facts, what: str): # Which images; with emphasis if they are a part
     return (muted if len(f.images) == len(f.all_tested) else note)(f'{what} {f.part}.')
 
@@ -215,12 +216,6 @@ def _calibration_verdict(m: dict, result: Evaluation | None) -> str:
     sure = result.probs.max(1).mean() > (result.probs.argmax(1) == result.labels).mean()
     return ('Its probabilities are roughly right, a little ' if ece < .05 else 'Its probabilities are off: it is ') + ('too high' if sure and ece < .05 else 'too low' if ece < .05 else 'surer than it should be' if sure else 'less sure than it could be')
 
-def _risk_coverage(result: Evaluation) -> tuple[np.ndarray, np.ndarray]: # Coverage and risk, answers in order of confidence
-    order = np.argsort(-result.probs.max(1), kind='stable')
-    wrong = (result.probs.argmax(1) != result.labels)[order]
-    n = np.arange(1, len(wrong) + 1)
-    return n/len(wrong), np.cumsum(wrong)/n
-
 def _trust_section(f: _Facts) -> list:
     if f.given is None: return []
     r, ece = f.result, f.metrics['ece']['value']
@@ -230,13 +225,14 @@ def _trust_section(f: _Facts) -> list:
     return [text(said), columns(chart(draw, f'Reliability diagram: accuracy over confidence, calibration error {_pct(ece)}', 'Reliability: on the dashed line, 90% means 90%; below it, the classifier claims too much. Columns: how many images.', (4.2, 3.1)),
                                 _coverage_chart(f, r)), *_coverage_table(f, r), _of(f, 'Computed on')]
 
-# %% ../../nbs/reporting/78_report.ipynb #bc0a8645
+# %% ../../nbs/reporting/78_report.ipynb #a233ae42
 def _coverage_chart(f: _Facts, r: Evaluation):
-    coverage, risk = _risk_coverage(r)
+    t = risk_coverage(r.probs, r.labels)
+    coverage, risk = t.coverage.values, t.risk.values
     keep = r.probs.max(1) >= f.info.abstention_threshold
     at = 100*keep.mean(), 100*(r.probs.argmax(1) != r.labels)[keep].mean() if keep.any() else 0.
     step = max(1, len(coverage)//400)                                     # 400 points are a smooth curve; the first few answers are noise
-    start = min(len(coverage) - 1, 20)
+    start = min(len(coverage) - 1, int((coverage <= 20/len(r)).sum()))
     def draw(ax):
         ax.plot(100*coverage[start::step], 100*risk[start::step]); ax.plot(*at, 'o', color='C1', label='threshold in the run')
         ax.set(xlabel='images answered (%)', ylabel='wrong answers (%)', xlim=(0, 101), ylim=(0, None)); ax.legend(loc='upper left'); ax.grid(alpha=.6); ax.spines[['top', 'right']].set_visible(False)
@@ -244,10 +240,10 @@ def _coverage_chart(f: _Facts, r: Evaluation):
                  'Declining: the fewer of the least certain images are answered, the fewer answers are wrong.', (4.2, 3.1))
 
 def _coverage_table(f: _Facts, r: Evaluation) -> list:
-    coverage, risk = _risk_coverage(r)
-    rows = [{'images answered': _pct(c, 0), 'wrong among them': _pct(risk[max(0, round(c*len(risk)) - 1)])} for c in (1., .95, .9, .8, .7, .5)]
+    t = risk_coverage(r.probs, r.labels)
+    rows = [{'images answered': _pct(c, 0), 'wrong among them': _pct(t.risk[np.searchsorted(t.coverage, c - 1e-9)])} for c in (1., .95, .9, .8, .7, .5)]
     keep = r.probs.max(1) >= f.info.abstention_threshold
-    said = f"With imgcls predict --abstain the classifier answers only with {_pct(f.info.abstention_threshold, 0)} confidence or more: here that is {_pct(keep.mean())} of the images, and {_pct((r.probs.argmax(1) != r.labels)[keep].mean() if keep.any() else 0.)} of these answers are wrong."
+    said = f"The stored threshold is a confidence of {_pct(f.info.abstention_threshold, 0)}: with it, imgcls predict --abstain answers {_pct(keep.mean())} of these images, and {_pct((r.probs.argmax(1) != r.labels)[keep].mean() if keep.any() else 0.)} of these answers are wrong."
     return [columns(text(said), table(rows, 'Wrong answers when the least certain images are declined', {'wrong among them': str}))]
 
 # %% ../../nbs/reporting/78_report.ipynb #b836e604
