@@ -146,7 +146,7 @@ def script(context, lab, journal, here, check, screenshot):
     tab.press('g'); tab.until('Grad-CAM still there', "e.querySelectorAll('img.large').length == 1"); tab.press('g'); tab.until('no Grad-CAM', "e.querySelectorAll('img.large').length == 2")
     check('g, Home and End edit nothing', len(journal.read()) == n)
     if screenshot:
-        tab.press('ArrowRight', 'ArrowRight'); tab.until('not there', 'e.dataset.at == 2'); tab.until('no Grad-CAM', "e.querySelectorAll('img.large').length == 2"); tab.page.wait_for_timeout(500)
+        tab.press(*['ArrowRight']*5); tab.until('not there', 'e.dataset.at == 5'); tab.until('no Grad-CAM', "e.querySelectorAll('img.large').length == 2"); tab.page.wait_for_timeout(500)
         tab.page.locator('.ic-browser').screenshot(path=screenshot); print(f'      screenshot: {Path(screenshot).stat().st_size/1000:.0f} kB')
     edited = lambda: len({e.id for e in journal.active()})
     k = edited(); tab.page.select_option('.ic-browser [name=show]', 'edited'); tab.until('filter', f'e.dataset.n == {k}')

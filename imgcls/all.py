@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/91_all.ipynb #08542b66
+# %% ../nbs/91_all.ipynb #b71ed251
 from .core import *
 from .data.decode import *
 from .data.pixels import *
 from .data.sources import *
 from .data.splits import *
 from .data.imageset import *
+from .data.edits import *
 from .data.load import *
 from .data.audit import *
 from .data.transforms import *
@@ -44,7 +45,9 @@ from .evaluation.slices import *
 from .evaluation.robustness import *
 from .train import *
 from .interpretation.results import *
+from .interpretation.features import *
 from .interpretation.gradcam import *
+from .interpretation.browser import *
 from .reporting.report import *
 from .reporting.card import *
 from .sweep import *

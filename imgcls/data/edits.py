@@ -186,7 +186,7 @@ def note(self: Journal, imageset: ImageSet, i: int, text: str) -> Edit:
     "Write something down about an image."
     return self.append('note', *image_key(imageset, i), _named(imageset, i), text)
 
-# %% ../../nbs/data/24_edits.ipynb #b3249e55
+# %% ../../nbs/data/24_edits.ipynb #e556e7f6
 EDIT_MATCHES = ('content', 'id')
 
 def locate_edits(
@@ -196,17 +196,20 @@ def locate_edits(
 ) -> np.ndarray: # int64 positions, -1 where there is no such image
     "Which images edits are about."
     if match not in EDIT_MATCHES: raise ImgclsError(f"no such match: {match}.{did_you_mean(match, EDIT_MATCHES)}")
-    names = {e.id for e in edits}
-    by_id = {n: i for i, n in enumerate(map(_one_line, imageset.ids)) if n in names}
-    if match == 'id': return np.array([by_id.get(e.id, -1) for e in edits], dtype=np.int64)
+    if match == 'id': by_id = _by_id(imageset, edits); return np.array([by_id.get(e.id, -1) for e in edits], dtype=np.int64)
     digests, same = imageset.pixels.digests, {}
     wanted = _words(np.frombuffer(bytes.fromhex(''.join(e.digest for e in edits)), np.uint8))
     for i in np.flatnonzero(np.isin(_words(digests)[:, 0], wanted[:, 0])): same.setdefault(bytes(digests[i]).hex(), []).append(int(i))
+    clear = {e.digest: same[e.digest][0] for e in edits if len(same.get(e.digest, ())) == 1}
+    by_id = _by_id(imageset, [e for e in edits if e.copies != '1' or e.digest not in clear])
     def find(e):
-        found = same.get(e.digest, [])
-        if len(found) == 1 and e.copies == '1': return found[0]
-        return by_id[e.id] if by_id.get(e.id) in found else -1
+        if e.copies == '1' and e.digest in clear: return clear[e.digest]
+        return by_id[e.id] if by_id.get(e.id) in same.get(e.digest, ()) else -1
     return np.array([find(e) for e in edits], dtype=np.int64)
+
+def _by_id(imageset, edits) -> dict[str, int]: # Positions of the images that the edits name
+    names = {e.id for e in edits}
+    return {n: i for i, n in enumerate(map(_one_line, imageset.ids)) if n in names} if names else {}
 
 # %% ../../nbs/data/24_edits.ipynb #2f2093bf
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def suspect_labels(
     confident = np.where(probs >= t - 1e-6, probs, -1)
     return (labels >= 0) & (confident.max(1) >= 0) & (confident.argmax(1) != labels)
 
-# %% ../../nbs/interpretation/63_browser.ipynb #8ccc98aa
+# %% ../../nbs/interpretation/63_browser.ipynb #9643e639
 REVIEW_KINDS = ('all', 'wrong', 'right', 'suspected', 'edited')
 
 @dataclass(frozen=True)
@@ -55,14 +55,17 @@ def _split_names(imageset: ImageSet) -> np.ndarray: # object (N,), '' for images
     for k, v in imageset.splits.items(): names[v] = k
     return names
 
-def _suspected(imageset, probs, suspects) -> np.ndarray: # bool (N,)
-    if suspects is None: return suspect_labels(imageset.labels.numpy(), probs)
+def _suspected(imageset, probs, suspects) -> tuple[np.ndarray, np.ndarray | None]: # bool (N,); how far each label is believed (N,), if the suspects say it
+    if suspects is None: return suspect_labels(imageset.labels.numpy(), probs), None
     table = getattr(suspects, 'table', suspects)
     where = {n: i for i, n in enumerate(imageset.ids)}
-    found = [where.get(n, -1) for n in table.id[table.suspected]]
-    if -1 in found: raise ImgclsError(f"the suspected label errors are about images that are not in {imageset.name}")
-    out = np.zeros(len(imageset), bool); out[found] = True
-    return out
+    found = np.array([where.get(n, -1) for n in table.id], dtype=np.int64)
+    if (found[table.suspected.to_numpy()] < 0).any(): raise ImgclsError(f"the suspected label errors are about images that are not in {imageset.name}")
+    flag, quality, known = np.zeros(len(imageset), bool), np.ones(len(imageset)), found >= 0
+    flag[found[known]] = table.suspected.to_numpy()[known]
+    if 'quality' not in table: return flag, None
+    quality[found[known]] = table.quality.to_numpy()[known]
+    return flag, quality
 
 # %% ../../nbs/interpretation/63_browser.ipynb #eed65839
 def class_keys(
@@ -90,22 +93,30 @@ def data_url(
     else: im.save(f, 'PNG'); kind = 'png'
     return f'data:image/{kind};base64,{base64.b64encode(f.getvalue()).decode()}'
 
-# %% ../../nbs/interpretation/63_browser.ipynb #0da535ca
+# %% ../../nbs/interpretation/63_browser.ipynb #571e57fd
+def _places(decoded, source) -> np.ndarray: # Positions in the source: files that could not be read are missing among the decoded images
+    if decoded is source or len(decoded) == len(source): return np.arange(len(decoded))
+    where = {n: i for i, n in enumerate(source.ids)}
+    return np.array([where[n] for n in decoded.ids], dtype=np.int64)
+
+# %% ../../nbs/interpretation/63_browser.ipynb #128ca353
 class Review:
     "Images with a classifier's answers, a place in them, and a journal of edits."
     def __init__(self,
         classifier: Classifier, # With the torch backend
         imageset: ImageSet, # What to look through; all splits
         journal: str | Path | Journal = 'edits.csv', # Where edits go; other notebooks may use the same
-        suspects=None, # From `label_errors`, or a table with columns id and suspected; None: by the classifier's own answers
+        suspects=None, # From `label_errors`, or a table with columns id, suspected and perhaps quality; None: by the classifier's own answers
         neighbours: str | None = 'train', # The split in which nearest neighbours are looked for; None for none
     ):
-        if imageset.shape is None: imageset = imageset.decoded(classifier.preprocessing.size)
+        self.source = imageset                                            # edits are about these images: while they are files, about the files
+        if imageset.shape is None: imageset = imageset.decoded(classifier.preprocessing.size, classifier.preprocessing.resize)
+        self.place = _places(imageset, self.source)
         if tuple(classifier.classes) != tuple(imageset.classes): raise ImgclsError(f"the classifier and {imageset.name} have different classes")
         self.classifier, self.imageset, self.journal = classifier, imageset, journal if isinstance(journal, Journal) else Journal(journal)
         self.embeddings, self.split_of = embed(classifier, imageset), _split_names(imageset)
         self.answers, self.confidence = self.embeddings.probs.argmax(1), self.embeddings.probs.max(1)
-        self.suspected = _suspected(imageset, self.embeddings.probs, suspects)
+        self.suspected, self.believed = _suspected(imageset, self.embeddings.probs, suspects)
         self.pool = imageset.splits.get(neighbours, np.zeros(0, np.int64)) if neighbours else np.zeros(0, np.int64)
         self._units, self._layer, self._stamp = unit_rows(self.embeddings.features[self.pool]), None, None
         self.classes, self.message, self.found, self.at = list(imageset.classes), '', np.zeros(0, np.int64), 0
@@ -114,7 +125,10 @@ class Review:
     def refresh(self) -> EditState: # Edits of other notebooks included
         "Read the journal, if it has changed."
         edits = self.journal.active()
-        if edits != self._stamp: self._stamp, self.edits = edits, edit_state(self.imageset, self.journal)
+        if edits == self._stamp: return self.edits
+        s, self._stamp, back = edit_state(self.source, self.journal), edits, {int(p): i for i, p in enumerate(self.place)} if len(edits) else {}
+        here = lambda d: {back[p]: v for p, v in d.items() if p in back}
+        self.edits = EditState(here(s.labels), set(here(dict.fromkeys(s.removed))), here(s.notes), s.missing)
         return self.edits
 
     def label(self, i: int) -> str: # With the edits; '' if it has none
@@ -125,7 +139,7 @@ class Review:
     def current(self) -> int | None: # Position in the image set; None if the filter finds nothing
         return int(self.found[self.at]) if len(self.found) else None
 
-# %% ../../nbs/interpretation/63_browser.ipynb #555b4336
+# %% ../../nbs/interpretation/63_browser.ipynb #47de4b85
 @patch
 def apply(self: Review, f: Filter) -> np.ndarray: # Positions that are found, in the order to look at them
     "Choose what to look at."
@@ -142,7 +156,8 @@ def apply(self: Review, f: Filter) -> np.ndarray: # Positions that are found, in
     if f.truth: keep &= labels == self.classes.index(f.truth)
     if f.answer: keep &= self.answers == self.classes.index(f.answer)
     if f.split: keep &= self.split_of == f.split
-    of_label = np.where(known, self.embeddings.probs[np.arange(len(labels)), labels], 1 - self.confidence)
+    if f.kind == 'suspected' and self.believed is not None: of_label = self.believed
+    else: of_label = np.where(known, self.embeddings.probs[np.arange(len(labels)), labels], 1 - self.confidence)
     found = np.flatnonzero(keep)
     self.filter, self.found, self.at = f, found[np.argsort(of_label[found], kind='stable')], 0
     self.message = '' if len(found) else 'no image passes this filter'
@@ -153,7 +168,7 @@ def go(self: Review, to: int):
     "Go to a place in the list; beyond its ends one stays at the end."
     self.at = int(np.clip(to, 0, max(len(self.found) - 1, 0)))
 
-# %% ../../nbs/interpretation/63_browser.ipynb #7f2d3189
+# %% ../../nbs/interpretation/63_browser.ipynb #8c89e00c
 @patch
 def edit(self: Review,
     action: str, # 'relabel', 'accept', 'remove', 'note' or 'undo'
@@ -177,27 +192,27 @@ def _edit(self: Review, action, value, i) -> str:
     if action == 'accept': action, value = 'relabel', self.classes[self.answers[i]]
     if action == 'relabel':
         if value == was: raise ImgclsError(f"its label is {was} already")
-        self.journal.relabel(self.imageset, i, value, was); return f'{was or "no label"} → {value}'
+        self.journal.relabel(self.source, self.place[i], value, was); return f'{was or "no label"} → {value}'
     if action == 'remove':
         if i in self.edits.removed: raise ImgclsError("it is marked for removal already")
-        self.journal.remove(self.imageset, i); return 'marked for removal'
+        self.journal.remove(self.source, self.place[i]); return 'marked for removal'
     if action == 'note':
         if not value.strip(): raise ImgclsError("an empty note was not saved")
-        self.journal.note(self.imageset, i, value); return 'noted'
+        self.journal.note(self.source, self.place[i], value); return 'noted'
     raise ImgclsError(f"no such action: {action}.{did_you_mean(action, ('relabel', 'accept', 'remove', 'note', 'undo'))}")
 
 @patch
 def _undo(self: Review, i) -> str: # The last edit made here; if there is none, the last one of the image that is shown
     active = self.journal.active()
     own = [e for e in active if e.edit in set(self.journal.own)]
-    here = [e for e, j in zip(active, locate_edits(self.imageset, active)) if j == i]
+    here = [e for e, j in zip(active, locate_edits(self.source, active)) if i is not None and j == self.place[i]]
     if not (own or here): raise ImgclsError("nothing to undo: no edit was made here, nor to this image")
     e = self.journal.undo((own or here)[-1].edit)
-    where = np.flatnonzero(self.found == locate_edits(self.imageset, [e])[0])
+    where = np.flatnonzero(self.place[self.found] == locate_edits(self.source, [e])[0])
     if len(where): self.go(where[0])                                          # show what came back
     return f'undone: {e.action} {e.value}'.strip()
 
-# %% ../../nbs/interpretation/63_browser.ipynb #ccd722f7
+# %% ../../nbs/interpretation/63_browser.ipynb #37196984
 @patch
 def view(self: Review, strip: int = 13) -> dict: # JSON
     "What to show of the image at hand."
@@ -208,7 +223,7 @@ def view(self: Review, strip: int = 13) -> dict: # JSON
     p, start = self.embeddings.probs[i], max(0, min(self.at - strip//2, n - strip))
     top = np.argsort(-p, kind='stable')[:5]
     small = [dict(at=k, url=data_url(self.imageset[int(j)][0], 64), label=self.label(int(j)), marked=self._mark(int(j))) for k, j in enumerate(self.found[start:start+strip], start)]
-    return dict(counts, image=i, id=self.imageset.ids[i], url=data_url(self.imageset[i][0]), label=self.label(i), was=self._was(i), answer=self.classes[self.answers[i]],
+    return dict(counts, image=i, id=self.imageset.ids[i], url=data_url(self.source[int(self.place[i])][0]), label=self.label(i), was=self._was(i), answer=self.classes[self.answers[i]],
                 confidence=float(self.confidence[i]), top=[(self.classes[k], float(p[k])) for k in top], split=self.split_of[i], suspected=bool(self.suspected[i]),
                 removed=i in self.edits.removed, notes=self.edits.notes.get(i, []), strip=small)
 
@@ -243,9 +258,9 @@ def cam(self: Review, i: int) -> Image.Image:
     "Grad-CAM of the answer for an image."
     c = self.classifier
     if self._layer is None: self._layer = find_layer(c.model, (c.preprocessing.channels, c.preprocessing.size, c.preprocessing.size))
-    return explain(c, self.imageset[i][0], int(self.answers[i]), self._layer).overlay()
+    return explain(c, self.source[int(self.place[i])][0], int(self.answers[i]), self._layer).overlay()
 
-# %% ../../nbs/interpretation/63_browser.ipynb #12ed7541
+# %% ../../nbs/interpretation/63_browser.ipynb #a9ae7dae
 _CSS = """
 .ic-browser { --line: #8884; font: 13px/1.4 system-ui, sans-serif; color: var(--jp-ui-font-color1, inherit); border: 2px solid var(--line); border-radius: 6px; padding: 8px; outline: none; max-width: 1000px; }
 .ic-browser:focus-within { border-color: #1a6fd4; }
@@ -262,7 +277,7 @@ _CSS = """
 .ic-browser .top { display: grid; grid-template-columns: minmax(3em, max-content) 1fr 3.5em; gap: 2px 8px; margin: 6px 0; }
 .ic-browser .fill { background: #1a6fd4; height: 10px; margin-top: 4px; border-radius: 2px; }
 .ic-browser .row { display: flex; gap: 6px; flex-wrap: wrap; }
-.ic-browser .row img { width: 56px; height: 56px; } .ic-browser .row figcaption { max-width: 60px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.ic-browser .row img { width: 56px; height: 56px; } .ic-browser .row figcaption { max-width: 60px; overflow: hidden; text-overflow: ellipsis; white-space: pre; }
 .ic-browser .strip { margin-top: 8px; } .ic-browser .strip button { padding: 2px; } .ic-browser .strip button[aria-current=true] { border-color: #1a6fd4; box-shadow: 0 0 0 1px #1a6fd4; }
 .ic-browser .gone { opacity: .35; } .ic-browser .tag { border: 1px solid currentColor; border-radius: 8px; padding: 0 6px; font-size: 12px; color: #b2182b; }
 .ic-browser .message { min-height: 1.4em; font-weight: 600; } .ic-browser .keys { font-size: 12px; opacity: .8; } .ic-browser kbd { border: 1px solid var(--line); border-radius: 3px; padding: 0 4px; }
@@ -308,7 +323,7 @@ function asker(classes, done) {
 }
 """
 
-# %% ../../nbs/interpretation/63_browser.ipynb #f02bde27
+# %% ../../nbs/interpretation/63_browser.ipynb #b6852f08
 _JS_SCREEN = r"""
 function screen(v, d, cam) {
   const same = d.image === v.image, tag = t => el('span', { class: 'tag' }, t);
@@ -317,7 +332,7 @@ function screen(v, d, cam) {
   const facts = el('div', { class: 'facts' }, el('div', { class: 'label' }, 'label ', v.was ? el('s', {}, v.was) : '', v.was ? ' ' : '', v.label || 'none'),
     el('div', { class: 'label' }, `answer ${v.answer}`), el('div', { class: 'top' }, ...bars),
     el('div', {}, `${v.at + 1} of ${v.n} · ${v.split || 'no split'} · ${v.edited} edited `, v.suspected ? tag('label suspected') : '', v.removed ? tag('removed') : ''), ...v.notes.map(n => el('div', {}, '✎ ' + n)));
-  if (same && d.neighbours.length) facts.append(el('div', {}, 'nearest training images'), el('div', { class: 'row' }, ...d.neighbours.map(n => pic(n.url, `${n.label} ${n.distance.toFixed(2)}`, '', `${n.label}, ${n.id}`))));
+  if (same && d.neighbours.length) facts.append(el('div', {}, 'nearest training images'), el('div', { class: 'row' }, ...d.neighbours.map(n => pic(n.url, `${n.label}\n${n.distance.toFixed(2)}`, '', `${n.label}, ${n.id}`))));
   return [pic(v.url, v.id, 'large' + (v.removed ? ' gone' : ''), `image ${v.id}`), ...(cam ? [map] : []), facts];
 }
 const thumbnails = (v, go) => v.strip.map(s => el('button', { 'aria-current': s.at === v.at, 'aria-label': `go to image ${s.at + 1}, ${s.label}`, tabindex: -1, onclick: () => go(s.at) },
