@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'BACKENDS', 'ABSTAIN_COVERAGE', 'OUTLIER_COVERAGE', 'ClassifierInfo', 'read_info', 'iter_images',
-           'Prediction', 'top_predictions', 'uint8_batches', 'model_features', 'Classifier', 'threshold_for',
-           'OnnxClassifier', 'save_classifier', 'load_classifier', 'make_classifier', 'Run']
+           'uint8_batches', 'model_features', 'Classifier', 'threshold_for', 'OnnxClassifier', 'save_classifier',
+           'load_classifier', 'make_classifier', 'Run']
 
 # %% ../nbs/50_classifier.ipynb #a874641b
 import copy, json
@@ -98,39 +98,6 @@ def iter_images(
     elif isinstance(images, Iterable):
         for image in images: yield from iter_images(image, channels)
     else: raise ImgclsError(f"cannot make an image of a {type(images).__name__}: give a path, a PIL image, an array or a tensor")
-
-# %% ../nbs/50_classifier.ipynb #4427534c
-@dataclass(frozen=True)
-class Prediction:
-    "What the classifier says about one image."
-    label: str | None # The class; None if it abstained
-    probability: float # Calibrated probability of the most likely class
-    topk: tuple[tuple[str, float], ...] # The most likely classes with their probabilities
-    abstained: bool = False # The probability was below the threshold, or the image is unlike all known ones
-
-    def to_dict(self) -> dict: # As the command line and the service give it
-        return {'class': self.label, 'probability': self.probability, 'topk': [{'class': c, 'probability': p} for c, p in self.topk],
-                'abstained': self.abstained}
-    def __str__(self): return f"{'none of these' if self.abstained else self.label} ({self.probability:.1%})"
-
-# %% ../nbs/50_classifier.ipynb #61323912
-def top_predictions(
-    probs: np.ndarray, # Probabilities (N, K)
-    classes: Sequence[str], # K names
-    topk: int = 5, # How many classes to name
-    threshold: float = 0., # Abstain below this probability
-    outlier: np.ndarray | None = None, # Booleans (N,): abstain for these in any case
-) -> list[Prediction]: # One for each image
-    "Probabilities as answers."
-    if topk < 1: raise ImgclsError(f"topk must be at least 1, not {topk}")
-    if outlier is None: outlier = np.zeros(len(probs), bool)
-    order = np.argsort(-probs, axis=1, kind='stable')[:, :topk]
-    out = []
-    for row, best, strange in zip(probs, order, outlier):
-        top = tuple((classes[k], float(row[k])) for k in best)
-        declined = bool(strange or top[0][1] < threshold)
-        out.append(Prediction(None if declined else top[0][0], top[0][1], top, declined))
-    return out
 
 # %% ../nbs/50_classifier.ipynb #9707b5ea
 def uint8_batches(

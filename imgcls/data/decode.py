@@ -5,20 +5,19 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'RESIZE_MODES', 'to_uint8', 'open_image', 'image_shape', 'resize']
 
-# %% ../../nbs/data/10_decode.ipynb #9a891656
+# %% ../../nbs/data/10_decode.ipynb #478b6eb6
 import io, os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np, torch
-import torch.nn.functional as F
+import numpy as np
 from PIL import Image
 
 from ..core import *
 
-# %% ../../nbs/data/10_decode.ipynb #91abcff7
+# %% ../../nbs/data/10_decode.ipynb #d677a221
 def to_uint8(
     a: np.ndarray, # Pixels of any shape: bool, integers from 0 to 255, uint16, or floats from 0 to 1
 ) -> np.ndarray: # uint8, same shape
@@ -33,7 +32,7 @@ def to_uint8(
         raise ImgclsError(f"{a.dtype} pixels must be from 0 to {top}, these go from {a.min():g} to {a.max():g}. Scale them first, or give uint8.")
     return np.rint(a*np.float64(255)).astype(np.uint8) if top == 1 else a.astype(np.uint8)
 
-# %% ../../nbs/data/10_decode.ipynb #0ffdac83
+# %% ../../nbs/data/10_decode.ipynb #c4b8d202
 @contextmanager
 def _naming(
     name: str, # What the user calls the image
@@ -53,14 +52,14 @@ def _read(source: str|os.PathLike|bytes|BinaryIO) -> bytes:
     except IsADirectoryError as e: raise ImgclsError("is a folder, not an image file") from e
     except PermissionError as e: raise ImgclsError("may not be read (permission denied)") from e
 
-# %% ../../nbs/data/10_decode.ipynb #a1aaacd5
+# %% ../../nbs/data/10_decode.ipynb #ba146377
 def _name(source) -> str:
     "What to call `source` in an error message."
     if isinstance(source, (str, os.PathLike)): return os.fspath(source)
     name = getattr(source, 'name', None) or getattr(source, 'filename', None)
     return name if isinstance(name, str) and name else f'the image ({type(source).__name__})'
 
-# %% ../../nbs/data/10_decode.ipynb #42ff6708
+# %% ../../nbs/data/10_decode.ipynb #486c9d03
 MAX_PIXELS = 2**28//3 # 89 million, about a quarter of a gigabyte in RGB
 
 def _formats() -> list[str]:
@@ -74,7 +73,7 @@ def _check_size(h: int, w: int, max_pixels: int):
         raise ImgclsError(f"has {w} x {h} pixels, more than the limit of {max_pixels:,}. Make it smaller, or raise max_pixels.")
     if h*w == 0: raise ImgclsError("has no pixels")
 
-# %% ../../nbs/data/10_decode.ipynb #c20d4d40
+# %% ../../nbs/data/10_decode.ipynb #bcde6ed2
 def _npy_shape(f: BinaryIO) -> tuple[int, ...]:
     "The shape in the header of a `.npy` file."
     version = np.lib.format.read_magic(f)
@@ -87,7 +86,7 @@ def _why_not(head: bytes) -> str:
     if head.lstrip().startswith(b'<'): return "holds HTML or XML, not an image (a failed download?)"
     return "is not an image in a format that Pillow reads"
 
-# %% ../../nbs/data/10_decode.ipynb #53186d64
+# %% ../../nbs/data/10_decode.ipynb #eed72a08
 def _open(f: BinaryIO, max_pixels: int) -> Image.Image|tuple[int, ...]:
     "The image in `f` with only its header read, or the shape of a `.npy` array."
     head = f.read(256)
@@ -103,7 +102,7 @@ def _open(f: BinaryIO, max_pixels: int) -> Image.Image|tuple[int, ...]:
     _check_size(img.height, img.width, max_pixels)
     return img
 
-# %% ../../nbs/data/10_decode.ipynb #e605270c
+# %% ../../nbs/data/10_decode.ipynb #e0a6693a
 def _to_channels(
     img: Image.Image, # In any mode
     channels: int, # 3, 1, or the number that is stored
@@ -124,7 +123,7 @@ def _to_channels(
     if img.mode not in ('L', '1', 'RGB'): img = img.convert('RGB')
     return np.asarray(img.convert('RGB' if channels == 3 else 'L'))
 
-# %% ../../nbs/data/10_decode.ipynb #171e6a7c
+# %% ../../nbs/data/10_decode.ipynb #7aaafcad
 def _from_array(
     a: np.ndarray, # (H, W) or (H, W, C)
     channels: int, # 3, 1, or the number that is stored
@@ -138,7 +137,7 @@ def _from_array(
         raise ImgclsError(f"has {stored} channels (array of shape {a.shape}), not {channels}.{hint}")
     return _to_channels(Image.fromarray(to_uint8(a).squeeze(2) if a.ndim == 3 and stored == 1 else to_uint8(a)), channels)
 
-# %% ../../nbs/data/10_decode.ipynb #f084116e
+# %% ../../nbs/data/10_decode.ipynb #9f613986
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 
@@ -149,7 +148,7 @@ def _orientation(img: Image.Image) -> int: # From 1 to 8; 1, upright, if there i
         logger.debug('unreadable EXIF data ignored: %s', e)
         return 1
 
-# %% ../../nbs/data/10_decode.ipynb #b60b3aa6
+# %% ../../nbs/data/10_decode.ipynb #535e8e35
 def open_image(
     source: str|os.PathLike|bytes|BinaryIO|Image.Image|np.ndarray, # Path, bytes, binary file, PIL image, or array (H, W) or (H, W, C)
     channels: int=3, # 3: RGB. 1: grey. Other: as stored, and the number must match
@@ -171,7 +170,7 @@ def open_image(
                 a = _to_channels(img if turn is None else img.transpose(turn), channels)
         return np.array(a[None] if a.ndim == 2 else a.transpose(2, 0, 1), order='C')   # new memory, writable
 
-# %% ../../nbs/data/10_decode.ipynb #89f4d340
+# %% ../../nbs/data/10_decode.ipynb #ae004e27
 def image_shape(
     source: str|os.PathLike|bytes|BinaryIO|Image.Image|np.ndarray, # As for `open_image`
     channels: int=3, # Channels that `open_image` will be asked for
@@ -191,7 +190,7 @@ def _upright(img: Image.Image|tuple[int, ...]) -> tuple[int, int]:
     turned = img.format != 'TIFF' and _orientation(img) in (5, 6, 7, 8)    # Pillow swaps a TIFF's sides itself
     return (img.width, img.height) if turned else (img.height, img.width)
 
-# %% ../../nbs/data/10_decode.ipynb #1a19d93d
+# %% ../../nbs/data/10_decode.ipynb #cd866233
 def _fit(
     h: int, # Height in pixels
     w: int, # Width in pixels
@@ -201,13 +200,14 @@ def _fit(
     long = max(h, w)
     return max((2*h*size+long)//(2*long), 1), max((2*w*size+long)//(2*long), 1)   # rounded, in integers
 
-# %% ../../nbs/data/10_decode.ipynb #fb4dfc80
+# %% ../../nbs/data/10_decode.ipynb #28d3fd81
 def resize(
-    images: torch.Tensor, # uint8 (N, C, H, W)
+    images, # Tensor, uint8 (N, C, H, W)
     size: int, # Side of the square in pixels
     mode: str='crop', # 'crop': central square; 'squish': change the aspect ratio; 'pad': keep all, with a grey border
-) -> torch.Tensor: # uint8 (N, C, size, size)
+) -> 'torch.Tensor': # uint8 (N, C, size, size)
     "Resize a batch to squares with an antialiased bilinear filter; images of that size come back as they are."
+    import torch, torch.nn.functional as F    # here, so that a service can decode without PyTorch
     if mode not in RESIZE_MODES: raise ImgclsError(f"no such resize mode: {mode}.{did_you_mean(mode, RESIZE_MODES)}")
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ImgclsError(f"resize takes a uint8 batch (N, C, H, W), not {images.dtype} {tuple(images.shape)}")

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['access_log', 'RELOAD_SECONDS', 'Limits', 'ClassProbability', 'ImagePrediction', 'ModelInfo', 'Timings', 'Answer',
-           'Problem', 'Refused', 'read_upload', 'create_app', 'serve']
+           'Problem', 'Refused', 'read_upload', 'ExportedRun', 'TrainedRun', 'create_app', 'serve']
 
-# %% ../../nbs/deployment/72_service.ipynb #ef6cd0bc
+# %% ../../nbs/deployment/72_service.ipynb #3d174217
 import asyncio, json, logging, os, secrets, sys, time, uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +17,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from ..core import *
 from ..data.decode import *
-from ..evaluation.calibration import *
-from ..classifier import *
 from .session import *
 from .batching import *
 
@@ -83,7 +80,7 @@ class Problem(BaseModel):
     "The body of any other answer."
     detail: Any
 
-# %% ../../nbs/deployment/72_service.ipynb #dd57c4f0
+# %% ../../nbs/deployment/72_service.ipynb #2f7e868e
 class Refused(Exception):
     "A request or an image that is not answered: the status and the reason."
     def __init__(self, status: int, reason: str): super().__init__(reason); self.status, self.reason = status, reason
@@ -94,36 +91,70 @@ def read_upload(
     size: int, # Side of the square that it takes
     mode: str, # How to get there
     pixels: int, # At most
-) -> torch.Tensor: # uint8 (C, size, size)
+) -> np.ndarray: # uint8 (size, size, C)
     "An uploaded image, decoded and resized, or `Refused` with the right status."
     if not data: raise Refused(422, 'the file is empty')
     try: _, h, w = image_shape(data, channels)
     except ImgclsError as e: raise Refused(413 if 'pixels' in str(e) else 415 if _reason(e).startswith(('is not', 'holds')) else 422, _reason(e)) from e
     if h*w > pixels: raise Refused(413, f'the image has {w} x {h} pixels, at most {pixels:,} are allowed')
-    try: return resize(torch.from_numpy(open_image(data, channels))[None], size, mode)[0]
+    try: return fit_image(open_image(data, channels).transpose(1, 2, 0), size, mode)
     except ImgclsError as e: raise Refused(422, _reason(e)) from e
 
 def _reason(e: ImgclsError) -> str: return str(e).removeprefix('the image (bytes): ')
 
-# %% ../../nbs/deployment/72_service.ipynb #7ccffcfc
+# %% ../../nbs/deployment/72_service.ipynb #986d4ef3
+class ExportedRun:
+    "An exported run, opened."
+    def __init__(self, run: Path, backend: str, device: str | None):
+        try: said = json.loads((run/'classifier.json').read_text(encoding='utf-8'))
+        except FileNotFoundError: raise ImgclsError(f"{run} is not a run directory of imgcls: it has no classifier.json") from None
+        except ValueError as e: raise ImgclsError(f"{run/'classifier.json'} is damaged: {e}. Take it from a copy.") from e
+        path, flag = run/ONNX_FILES[backend], {'onnx': ''}.get(backend, f" --{backend.removeprefix('onnx-')}")
+        if not path.is_file(): raise ImgclsError(f"{run} has no {path.name}: imgcls export {run}{flag} makes it")
+        self.session = OnnxSession(path, device)
+        m = self.session.metadata
+        other = [k for k in said if m.get(k) != said[k]] if isinstance(said, dict) else ['everything']
+        if other: raise ImgclsError(f"{path} was exported from another classifier than classifier.json describes ({', '.join(other)}): imgcls export {run}{flag}")
+        self.classes, self.threshold, self.outlier_threshold = self.session.classes, self.session.threshold, self.session.outlier_threshold
+        self.channels, self.size, self.mode = self.session.channels, m['preprocessing']['size'], m['preprocessing'].get('resize', 'crop')
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # uint8 (N, H, W, C) -> probabilities (N, K), similarity (N,)
+        if not self.session.knows_outliers: return self.session(batch), np.ones(len(batch), np.float32)
+        return tuple(self.session.outputs(batch, ['probabilities', 'similarity']))
+
+class TrainedRun:
+    "A run with PyTorch."
+    def __init__(self, run: Path, backend: str, device: str | None):
+        from imgcls.classifier import Classifier
+        self.classifier = c = Classifier.load(run, backend, device)
+        self.classes, self.threshold, self.outlier_threshold = c.classes, c.threshold, c.info.outlier_threshold
+        self.channels, self.size, self.mode = c.preprocessing.channels, c.preprocessing.size, c.preprocessing.resize
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+        from imgcls.evaluation.calibration import softmax
+        scores, similarity = self.classifier.batch_similarity(torch.from_numpy(batch).permute(0, 3, 1, 2))
+        return softmax(scores.numpy(), self.classifier.temperature).astype(np.float32), similarity
+
 class _Model:
-    "A classifier with its threads and its batcher, and what it is called."
+    "A classifier with its batcher, and what it is called."
     def __init__(self, run: Path, backend: str, device: str | None, limits: Limits, seen=None):
         from imgcls import __version__
-        self.classifier, self.signature = Classifier.load(run, backend, device), _signature(run, backend)
+        if backend not in (known := ['torch', *ONNX_FILES]): raise ImgclsError(f"no such backend: {backend}.{did_you_mean(backend, known)}")
+        self.signature = _signature(run, backend)
+        self.classifier = (TrainedRun if backend == 'torch' else ExportedRun)(run, backend, device)
         file = run/ONNX_FILES.get(backend, 'model.safetensors')
         self.info = ModelInfo(name=run.resolve().name, version=sha256(file.read_bytes()).hexdigest()[:12], imgcls=__version__)
         self.limits, self.seen, self.batcher, self.users = limits, seen or (lambda n: None), MicroBatcher(self.answer, limits.batch), 0
-        self.answer([torch.zeros(self.classifier.preprocessing.channels, *[self.classifier.preprocessing.size]*2, dtype=torch.uint8)])    # the first call is slow
+        self.answer([np.zeros((self.classifier.size, self.classifier.size, self.classifier.channels), np.uint8)])    # the first call is slow
 
-    def decode(self, data: bytes) -> torch.Tensor:
-        p = self.classifier.preprocessing
-        return read_upload(data, p.channels, p.size, p.resize, self.limits.pixels)
+    def decode(self, data: bytes) -> np.ndarray:
+        c = self.classifier
+        return read_upload(data, c.channels, c.size, c.mode, self.limits.pixels)
 
-    def answer(self, images: Sequence[torch.Tensor]) -> list[tuple[np.ndarray, float]]: # Probabilities and similarity of each
+    def answer(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]: # Probabilities and similarity of each
         self.seen(len(images))
-        scores, similarity = self.classifier.batch_similarity(torch.stack(list(images)))
-        return list(zip(softmax(scores.numpy(), self.classifier.temperature).astype(np.float32), similarity.tolist()))
+        return list(zip(*self.classifier(np.stack(images))))
 
     async def retire(self):
         "Finish what was begun with this model, then end its threads."
@@ -235,7 +266,7 @@ class _State:
             self.reloads.labels('done').inc(); logger.warning('now serving %s, version %s', new.info.name, new.info.version)
             state_tasks.add(task := asyncio.create_task(old.retire())); task.add_done_callback(state_tasks.discard)
 
-# %% ../../nbs/deployment/72_service.ipynb #6232527c
+# %% ../../nbs/deployment/72_service.ipynb #0e5acfc7
 async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
     "All files of one request."
     start, model, loop = time.perf_counter(), state.model, asyncio.get_running_loop()
@@ -248,7 +279,7 @@ async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
         probs, similarity = await model.batcher(image)
         times['decode'], times['model'] = max(times['decode'], t1 - t0), max(times['model'], time.perf_counter() - t1)
         c = model.classifier
-        p, = top_predictions(probs[None], c.classes, min(topk, len(c.classes)), c.threshold if abstain else 0., np.array([abstain and similarity < c.info.outlier_threshold]))
+        p, = top_predictions(probs[None], c.classes, min(topk, len(c.classes)), c.threshold if abstain else 0., np.array([abstain and similarity < c.outlier_threshold]))
         return ImagePrediction(file=upload.filename, **p.to_dict())
     model.users += 1
     try: rows = await asyncio.gather(*map(one, file))
@@ -313,7 +344,7 @@ def create_app(
     app.middleware_stack = door
     return app
 
-# %% ../../nbs/deployment/72_service.ipynb #a7490c76
+# %% ../../nbs/deployment/72_service.ipynb #5ec5ba7b
 def _from_environment():
     "The application of a worker process."
     given = json.loads(os.environ['IMGCLS_SERVE'])
@@ -340,5 +371,5 @@ def serve(
     uvicorn = require('uvicorn', 'serve'); require('fastapi', 'serve')
     options = dict(host=host, port=port, log_level='warning', access_log=False, timeout_graceful_shutdown=int(limits.seconds)+1, timeout_keep_alive=5, server_header=False)
     os.environ['IMGCLS_SERVE'] = json.dumps(dict(run=str(run), backend=backend, limits=asdict(limits), device=device))
-    if workers > 1: read_info(run); return uvicorn.run('imgcls.deployment.service:_from_environment', factory=True, workers=workers, **options)
+    if workers > 1: return uvicorn.run('imgcls.deployment.service:_from_environment', factory=True, workers=workers, **options)
     uvicorn.run(_from_environment(), **options)
