@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/91_all.ipynb #b71ed251
+# %% ../nbs/91_all.ipynb #2e0e467c
 from .core import *
 from .data.decode import *
 from .data.pixels import *
@@ -37,6 +37,7 @@ from .training.optimizers import *
 from .training.checkpoint import *
 from .training.callbacks import *
 from .training.tracking import *
+from .training.trackers import *
 from .training.learner import *
 from .classifier import *
 from .evaluation.evaluate import *

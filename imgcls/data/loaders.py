@@ -99,7 +99,7 @@ class DevicePixels:
         x = self.imageset.batch(self.idx[positions.numpy()])
         return x.pin_memory().to(self.device, non_blocking=True) if self.device.type == 'cuda' else x.to(self.device)
 
-# %% ../../nbs/data/17_loaders.ipynb #be767541
+# %% ../../nbs/data/17_loaders.ipynb #f50d5a7f
 class BatchLoader(DataLoader):
     "Batches of an `ImageSet`, gathered by index and transformed on the device."
     def __init__(self,
@@ -117,6 +117,7 @@ class BatchLoader(DataLoader):
         share: tuple[int, int] = (0, 1), # The share of the parts that is wanted: the process's number, and how many processes there are
         steps: int | None = None, # End an epoch after so many batches; None: when every image was seen
         alternate: bool = False, # Mirror each image in every other epoch; which half begins is decided by `seed`
+        weights: Sequence[float] | None = None, # Draw images with replacement, in proportion to these, (len(idx),); needs `shuffle`
     ):
         self.idx = np.arange(len(imageset)) if idx is None else np.asarray(idx)
         if len(self.idx) == 0: raise ImgclsError("a loader needs at least one image")
@@ -125,6 +126,8 @@ class BatchLoader(DataLoader):
         self.imageset, self.tfm, self.seed, self.channels_last, self.order = imageset, tfm, seed, channels_last, get_idxs
         self.epoch = self.start = 0
         self.steps = steps
+        self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        if weights is not None and (len(self.weights) != self.n or not self.weights.sum() > 0): raise ImgclsError(f"a loader of {self.n} images needs as many weights, not all 0")
         self.mirrored = torch.rand(self.n, generator=torch.Generator().manual_seed(derive_seed(seed, 'mirror'))) < 0.5 if alternate else None
         self._cut(parts, share)
         self.labels, self.pixels = imageset.labels[torch.from_numpy(self.idx)].to(self.device), DevicePixels(imageset, self.idx, self.device)
@@ -149,13 +152,16 @@ class BatchLoader(DataLoader):
     def positions(self) -> torch.Tensor: # Positions in `idx`, in the order of this epoch
         if self.order is not None: return torch.as_tensor(self.order())
         if not self.shuffle: return torch.arange(self.n)
-        return torch.randperm(self.n, generator=torch.Generator().manual_seed(derive_seed(self.seed, 'order', self.epoch)))
+        gen = torch.Generator().manual_seed(derive_seed(self.seed, 'order', self.epoch))
+        if self.weights is None: return torch.randperm(self.n, generator=gen)
+        drawn = torch.rand(self.n, generator=gen, dtype=torch.float64)*self.weights.sum()
+        return torch.searchsorted(self.weights.cumsum(0), drawn, right=True).clamp_max(self.n-1)
 
     def new(self, dataset=None, cls=None, **kwargs) -> 'BatchLoader':
         "A loader like this one, with some arguments changed."
         same = dict(idx=self.idx, bs=self.bs, shuffle=self.shuffle, drop_last=self.drop_last, tfm=self.tfm, seed=self.seed,
                     device=self.device, channels_last=self.channels_last, get_idxs=self.order, parts=self.parts, share=self.share,
-                    steps=self.steps, alternate=self.mirrored is not None)
+                    steps=self.steps, alternate=self.mirrored is not None, weights=self.weights)
         args = {**same, **{k: v for k, v in kwargs.items() if k in same}}
         if not args['drop_last'] and 'parts' not in kwargs: args |= dict(parts=1, share=(0, 1))    # for looking at every image, whole
         return type(self)(dataset or self.imageset, **args)
@@ -185,7 +191,7 @@ class BatchLoader(DataLoader):
         x, y = self.one_batch()
         show_images(denormalize(x[:max_n], self.tfm), [self.imageset.classes[k] for k in y[:max_n]])
 
-# %% ../../nbs/data/17_loaders.ipynb #1201c8ed
+# %% ../../nbs/data/17_loaders.ipynb #d5490a9c
 def image_loaders(
     imageset: ImageSet, # With splits 'train' and 'valid'
     train_tfm: Callable, # For training batches: uint8 -> what the model sees
@@ -198,6 +204,7 @@ def image_loaders(
     share: tuple[int, int] = (0, 1), # This process's number, and how many share the parts and the validation images
     steps: int | None = None, # Training batches in an epoch; None: when every image was seen
     alternate: bool = False, # Mirror each training image in every other epoch
+    weights: Sequence[float] | None = None, # Draw training images in proportion to these; None: each once an epoch
 ) -> DataLoaders: # fastai's, with `c` and `vocab`
     "Loaders for training and validation."
     for split in ('train', 'valid'):
@@ -205,7 +212,7 @@ def image_loaders(
     common = dict(seed=seed, device=device, channels_last=channels_last)
     n = len(imageset.splits['train'])
     train = BatchLoader(imageset, imageset.splits['train'], bs, shuffle=True, drop_last=n >= bs, tfm=train_tfm, parts=parts, share=share,
-                        steps=steps, alternate=alternate, **common)
+                        steps=steps, alternate=alternate, weights=weights, **common)
     mine = imageset.splits['valid'][share[0]::share[1]]
     if not len(mine): raise ImgclsError(f"{imageset.name} has fewer validation images than there are processes: {len(imageset.splits['valid'])}")
     valid = BatchLoader(imageset, mine, max(1, 2*bs//parts), tfm=valid_tfm, **common)

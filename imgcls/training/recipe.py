@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fraction', 'Positive', 'NonNegative', 'Section', 'ModelSection', 'JitterSection', 'AugmentSection', 'MixingSection',
-           'OptimizerSection', 'ScheduleSection', 'TransferSection', 'parse_time', 'parse_overrides', 'merge',
-           'builtin_recipes', 'Recipe', 'recipe_table']
+           'OptimizerSection', 'ScheduleSection', 'TransferSection', 'DistillationSection', 'parse_time',
+           'parse_overrides', 'merge', 'builtin_recipes', 'Recipe', 'recipe_table']
 
 # %% ../../nbs/training/40_recipe.ipynb #6757ebc9
 import re
@@ -98,6 +98,13 @@ class TransferSection(Section):
     gradual: bool = False                              # thaw one layer group an epoch
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 1. # learning rate of a layer group over that of the next
 
+# %% ../../nbs/training/40_recipe.ipynb #3729bc27
+class DistillationSection(Section):
+    "What is learned from a teacher."
+    temperature: Positive = 4.                         # softens the answers of teacher and student
+    weight: Fraction = 0.9                             # share of the teacher in the loss; the labels have the rest
+    features: NonNegative = 0.                         # weight of the likeness of features, added to the loss
+
 # %% ../../nbs/training/40_recipe.ipynb #ef4b558b
 def parse_time(
     text: str | float, # Such as '10min', '90s', '1h30min', or a number of seconds
@@ -108,7 +115,7 @@ def parse_time(
     if ''.join(n+u for n, u in parts) != re.sub(r'\s', '', str(text)) or not seconds > 0: raise ValueError(f"expected a time such as 10min, 90s or 1h30min, not '{text}'")
     return seconds
 
-# %% ../../nbs/training/40_recipe.ipynb #1b77ef7d
+# %% ../../nbs/training/40_recipe.ipynb #f7b995b0
 class _RecipeFields(Section):
     name: str = 'custom'
     description: str = ''
@@ -121,6 +128,11 @@ class _RecipeFields(Section):
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     transfer: TransferSection = TransferSection()
+    teacher: str | list[str] | None = None             # run, or runs, to learn from
+    distillation: DistillationSection | None = None    # how; None: the defaults, where there is a teacher
+    loss: Literal['cross_entropy', 'focal', 'class_balanced', 'logit_adjusted', 'generalized'] = 'cross_entropy'
+    loss_options: dict[str, float] = {}                # its numbers, such as {gamma: 2}
+    sampler: Literal['shuffle', 'sqrt', 'weighted'] = 'shuffle'   # how often the images of a class are drawn: as many as there are, by the root of it, all classes alike
     epochs: Annotated[int, Field(ge=1)] = 10
     steps_per_epoch: Annotated[int, Field(ge=1)] | None = None   # end each epoch after so many steps; None: when every image was seen
     budget: str | float | None = None                  # time that training may take, such as 10min; replaces `epochs` by what fits
@@ -136,7 +148,11 @@ class _RecipeFields(Section):
     channels_last: bool = True                         # memory format of images and filters
     compile: bool = False                              # torch.compile the model
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    track: tuple[Literal['wandb', 'wandb-gradients', 'mlflow', 'dvclive'], ...] = ()   # trackers that are told about the run
 
+    @field_validator('track', mode='before')
+    @classmethod
+    def _split(cls, v): return tuple(t.strip() for t in v.split(',') if t.strip() not in ('', 'none')) if isinstance(v, str) else v or ()
     @field_validator('amp', mode='before')
     @classmethod
     def _off(cls, v): return 'off' if v is False else v    # what YAML makes of a bare off
