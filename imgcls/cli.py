@@ -99,7 +99,7 @@ def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool
 def _lasting(source: str) -> str: # A path that is right from any folder; a name as it is
     return str(Path(source).resolve()) if Path(source).exists() else source
 
-# %% ../nbs/90_cli.ipynb #c9d7e920
+# %% ../nbs/90_cli.ipynb #a1a7bcd6
 @app.command()
 def train(
     arguments: Annotated[Optional[list[str]], typer.Argument(metavar='[RECIPE] [KEY=VALUE]...', show_default=False,
@@ -120,6 +120,7 @@ def train(
     imgcls train simple_cnn --data cifar10
     imgcls train speed --data cifar10 budget=10min      as good as ten minutes allow
     imgcls train finetune --data my_photos epochs=10    my_photos has a folder for each class
+    imgcls train distill --data cifar10 teacher=runs/speed-cifar10-1    a small network learns from a large one
     imgcls train --out runs/quickstart-digits-1 --resume
     imgcls train resnet18 --data cifar10 --track wandb,mlflow
     imgcls train --from runs/quickstart-digits-1        once more: is it the same?

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['new_run_dir', 'installed', 'train', 'write_metrics', 'Repetition', 'repeat']
 
-# %% ../nbs/59_train.ipynb #6d2e321e
+# %% ../nbs/59_train.ipynb #d3de4817
 import json, tempfile, time
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,6 +19,7 @@ from .data.load import *
 from .evaluation.evaluate import *
 from .training.processes import *
 from .training.recipe import *
+from .training.losses import *
 from .training.learner import *
 from .training.budget import *
 from .training.trackers import *
@@ -58,7 +59,7 @@ def _differences(a: Recipe, b: Recipe) -> str:
     a, b = a.model_dump(), b.model_dump()
     return ', '.join(f"{k} was {a[k]}, now {b[k]}" for k in a if a[k] != b[k])
 
-# %% ../nbs/59_train.ipynb #58ee1b02
+# %% ../nbs/59_train.ipynb #43143164
 def train(
     imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one
     recipe: Recipe, # What to do
@@ -76,7 +77,8 @@ def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     "`train`, in one process or in each of several: rank 0 writes."
     run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
     recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size, recipe.batch_size))
-    cbs = teacher_callbacks(recipe, imageset.classes, device)
+    cbs = teacher_callbacks(recipe, imageset.classes, device)    # a teacher that does not fit and a wrong option of the loss are said before anything is written
+    make_loss(recipe.loss, recipe.loss_options, train_counts(imageset))
     if recipe.budget is not None: recipe = Recipe.make(agree(fit_to_budget(imageset, recipe, device, cbs=cbs).model_dump(mode='json')))
     on_main(_start, run, recipe, source, resume)
     announce('run', str(run.path))    # to a launcher, for its messages
