@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'AsJson', 'Data', 'Device', 'RunDir', 'main', 'train', 'evaluate', 'compare', 'predict', 'explain', 'serve',
-           'batch', 'package', 'demo', 'sweep', 'export', 'benchmark', 'report', 'card', 'robustness', 'crossval',
-           'recipes', 'audit', 'eda']
+           'batch', 'init', 'package', 'demo', 'sweep', 'export', 'benchmark', 'report', 'card', 'robustness',
+           'crossval', 'recipes', 'audit', 'eda']
 
 # %% ../nbs/90_cli.ipynb #ecf5ba85
 import json, logging, os, sys, warnings
@@ -99,7 +99,7 @@ def _plan(arguments: list[str], data: str | None, out: Path | None, resume: bool
 def _lasting(source: str) -> str: # A path that is right from any folder; a name as it is
     return str(Path(source).resolve()) if Path(source).exists() else source
 
-# %% ../nbs/90_cli.ipynb #a1a7bcd6
+# %% ../nbs/90_cli.ipynb #07c9965f
 @app.command()
 def train(
     arguments: Annotated[Optional[list[str]], typer.Argument(metavar='[RECIPE] [KEY=VALUE]...', show_default=False,
@@ -128,7 +128,7 @@ def train(
     """
     if repeat is not None:
         if arguments or data or resume or seed is not None or nproc > 1 or track: raise ImgclsError("--from repeats a run as it was: give --out and --device only")
-        from imgcls.train import repeat as again
+        from imgcls.train import repeat_run as again
         done = again(repeat, out, device)
         _emit(done.to_dict()) if as_json else print(done)
         return
@@ -358,6 +358,23 @@ def batch(
     backend = backend or ('onnx' if (run/'model.onnx').is_file() else 'torch')
     result = batch_predict(run, images, out, backend, topk, abstain, part_size, engine, device=device)
     _emit(result.to_dict()) if as_json else print(result)
+
+# %% ../nbs/90_cli.ipynb #34588fae
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar='DIR', help='A new directory.', show_default=False)],
+    data: Annotated[str, typer.Option(help='A name or a path that imgcls train --data takes.')] = 'digits',
+    recipe: Annotated[str, typer.Option(help='The recipe to start from.')] = 'quickstart',
+    as_json: AsJson = False,
+):
+    """Write a project of your own: recipe, DVC pipeline, starter notebook, README.
+
+    imgcls init my-project
+    imgcls init flowers --data ~/pictures/flowers --recipe finetune
+    """
+    from imgcls.project import init_project
+    path = init_project(folder, data, recipe)
+    _emit(dict(project=str(path))) if as_json else print(f'Written: {path}. Its README.md has the next commands.')
 
 # %% ../nbs/90_cli.ipynb #b23750a9
 @app.command()

@@ -229,7 +229,7 @@ async def _refuse(send, e: Refused):
     headers = [(b'content-type', b'application/json'), (b'content-length', str(len(body)).encode())] + ([(b'retry-after', b'1')] if e.status in (429, 503) else [])
     await send(dict(type='http.response.start', status=e.status, headers=headers)); await send(dict(type='http.response.body', body=body))
 
-# %% ../../nbs/deployment/72_service.ipynb #eddab965
+# %% ../../nbs/deployment/72_service.ipynb #40a01102
 RELOAD_SECONDS = 2.
 
 class _State:
@@ -244,6 +244,7 @@ class _State:
         self.reloads = metric(prom.Counter, 'reloads', 'Models loaded while running', ['result'])
         self.model_info = metric(prom.Info, 'model', 'The model that answers')
         self.decoders = ThreadPoolExecutor(max(2, usable_threads()), 'imgcls-decode')
+        self.reading = asyncio.Semaphore(2*max(2, usable_threads()))    # uploads in memory; larger ones wait on disk
         self.model = self._load()
 
     def count(self, status, seconds): self.requests.labels(str(status)).inc(); self.latency.observe(seconds)
@@ -266,14 +267,15 @@ class _State:
             self.reloads.labels('done').inc(); logger.warning('now serving %s, version %s', new.info.name, new.info.version)
             state_tasks.add(task := asyncio.create_task(old.retire())); task.add_done_callback(state_tasks.discard)
 
-# %% ../../nbs/deployment/72_service.ipynb #0e5acfc7
+# %% ../../nbs/deployment/72_service.ipynb #400f9be3
 async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
     "All files of one request."
     start, model, loop = time.perf_counter(), state.model, asyncio.get_running_loop()
     times = dict(decode=0., model=0.)
     async def one(upload) -> ImagePrediction:
         t0 = time.perf_counter()
-        try: image = await loop.run_in_executor(state.decoders, model.decode, await upload.read())
+        try:
+            async with state.reading: image = await loop.run_in_executor(state.decoders, model.decode, await upload.read())
         except Refused as e: return ImagePrediction(file=upload.filename, error=e.reason, status=e.status)
         t1 = time.perf_counter()
         probs, similarity = await model.batcher(image)
@@ -287,7 +289,7 @@ async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
     ms = lambda s: round(1e3*s, 2)
     return Answer(predictions=rows, model=model.info, timings=Timings(decode=ms(times['decode']), model=ms(times['model']), total=ms(time.perf_counter() - start)))
 
-# %% ../../nbs/deployment/72_service.ipynb #0756763a
+# %% ../../nbs/deployment/72_service.ipynb #13ce58e5
 _DOC = """Send one or several images in form fields named `file`. One that cannot be read does not stop the others: its entry has `error` and `status`.
 If none can be read, the first one's status is that of the whole answer."""
 
@@ -319,7 +321,7 @@ def create_app(
 
     @app.post('/predict', response_model=Answer, responses={400: dict(model=Problem, description='a damaged form'), **problems}, description=_DOC,
               dependencies=[Security(APIKeyHeader(name='X-API-Key', auto_error=False))] if api_key is not None else [])
-    async def predict(file: Annotated[list[UploadFile], File(description='image files')], topk: Annotated[int, Query(ge=1, le=10_000, description='how many classes to name')] = 5,
+    async def predict(file: Annotated[list[UploadFile], File(min_length=1, description='image files')], topk: Annotated[int, Query(ge=1, le=10_000, description='how many classes to name')] = 5,
                       abstain: Annotated[bool, Query(description='it may answer "none of these"')] = False):
         if len(file) > limits.files: raise HTTPException(413, f'{len(file)} files in one request, at most {limits.files} are allowed')
         try: answer = await asyncio.wait_for(_predict(state, file, topk, abstain), limits.seconds)

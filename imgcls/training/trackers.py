@@ -34,7 +34,7 @@ class Tracker:
     def finish(self, summary: Mapping[str, float], pictures: Mapping[str, Path], folder: Path): "The metrics of the test split, pictures, and the finished run."
     def close(self, failed: bool = False): "Nothing more will come."
 
-# %% ../../nbs/training/49_trackers.ipynb #dfa05810
+# %% ../../nbs/training/49_trackers.ipynb #57b98cec
 class WandbTracker(Tracker):
     "Weights & Biases, offline if there is no key."
     def __init__(self, gradients: bool = False): self.gradients, self.wandb = gradients, require('wandb', 'track')
@@ -58,7 +58,7 @@ class WandbTracker(Tracker):
     def close(self, failed=False):
         where, offline = Path(self.run.dir).parent, self.run.offline if hasattr(self.run, 'offline') else self.run.settings._offline
         self.run.finish(exit_code=int(failed))
-        if offline: logger.warning('wandb had no key: the run is in %s; wandb sync %s uploads it', where, where)
+        if offline: logger.warning('wandb was offline: the run is in %s; wandb sync %s uploads it', where, where)
 
 # %% ../../nbs/training/49_trackers.ipynb #bec34441
 class DvcliveTracker(Tracker):
@@ -77,8 +77,8 @@ class DvcliveTracker(Tracker):
         self.live.make_summary()
     def close(self, failed=False): self.live.end()
 
-# %% ../../nbs/training/49_trackers.ipynb #21a94e90
-_PYFUNC = '''"""A run directory of imgcls as an MLflow model: a column `image` with paths or base64 in, class and probability out."""
+# %% ../../nbs/training/49_trackers.ipynb #f974971d
+_PYFUNC = '''"""A run directory of imgcls as an MLflow model: a column `image` with encoded images or their base64 in, class and probability out."""
 import base64, json
 import mlflow, pandas as pd
 from mlflow.models import set_model
@@ -88,8 +88,7 @@ class ImageClassifier(mlflow.pyfunc.PythonModel):
         from imgcls.classifier import Classifier
         self.classifier = Classifier.load(context.artifacts['run'], device='cpu')
     def predict(self, context, model_input: pd.DataFrame, params=None) -> pd.DataFrame:
-        from pathlib import Path
-        def one(v): return v if isinstance(v, bytes) else Path(v) if len(v) < 4096 and Path(v).is_file() else base64.b64decode(v)
+        def one(v): return bytes(v) if isinstance(v, (bytes, bytearray)) else base64.b64decode(v, validate=True)    # no paths: a client must not name files of the server
         answers = self.classifier.predict([one(v) for v in model_input['image']], abstain=bool((params or {}).get('abstain', False)))
         return pd.DataFrame([dict(p.to_dict(), topk=json.dumps([list(t) for t in p.topk])) for p in answers])
 
@@ -130,7 +129,7 @@ class MlflowTracker(Tracker):
             finally: self.mlflow.set_tracking_uri(before)
     def close(self, failed=False): self.client.set_terminated(self.id, 'FAILED' if failed else 'FINISHED')
 
-# %% ../../nbs/training/49_trackers.ipynb #03f30fde
+# %% ../../nbs/training/49_trackers.ipynb #e405bc5b
 TRACKERS: dict[str, Callable[[], Tracker]] = dict(wandb=WandbTracker, **{'wandb-gradients': lambda: WandbTracker(gradients=True)}, mlflow=MlflowTracker, dvclive=DvcliveTracker)
 
 class SafeTrackers(Tracker):
@@ -142,12 +141,17 @@ class SafeTrackers(Tracker):
         self.trackers = list(trackers)
         for n in names:
             if n not in TRACKERS: raise ImgclsError(f"no tracker '{n}'.{did_you_mean(n, TRACKERS)}")
-            self.trackers.append(TRACKERS[n]())    # a package that is missing is said before training
+            try: self.trackers.append(TRACKERS[n]())
+            except ImgclsError: raise          # a package that is missing is said before training
+            except Exception as e: logger.warning('%s cannot be used and is left out: %s', n, (str(e).strip().splitlines() or [type(e).__name__])[0][:300])
     def _all(self, what: str, *args, **kwargs):
         for t in list(self.trackers):
             try: getattr(t, what)(*args, **kwargs)
             except Exception as e:    # whatever a network, a disk or a library comes up with
                 self.trackers.remove(t)
+                if what != 'close':
+                    try: t.close(failed=True)     # or its entry would stay open
+                    except Exception: logger.debug('%s cannot be closed', type(t).__name__, exc_info=True)
                 logger.warning('%s failed and is left out from here on; training goes on: %s', type(t).__name__, (str(e).strip().splitlines() or [type(e).__name__])[0][:300])
     def start(self, name, params, folder, model=None): self._all('start', name, params, folder, model=model)
     def log(self, values, step): self._all('log', values, step)
