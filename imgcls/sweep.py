@@ -6,7 +6,7 @@
 __all__ = ['SWEEP_METRICS', 'Choice', 'Range', 'search_space', 'read_space', 'default_space', 'TrialReport', 'train_trial',
            'trial_table', 'best_trial', 'write_results', 'best_recipe', 'Sweep', 'sweep']
 
-# %% ../nbs/65_sweep.ipynb #88038136
+# %% ../nbs/65_sweep.ipynb #3861f956
 import csv, gc, json, math, os, socket, threading, time, uuid, warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ from .training.recipe import *
 from .training.callbacks import *
 from .training.tracking import *
 from .training.learner import *
-from .training.teacher import *
+from .training.methods import *
 
 # %% ../nbs/65_sweep.ipynb #8e20a091
 def _plain(value: Any) -> Any: # What Optuna stores: a number, text, None; a list or dictionary as text
@@ -200,7 +200,7 @@ def _metrics_for(metric: str) -> list: # Further metrics of the learner
     own = dict(f1_macro=_f1, nll=_nll)
     return [AccumMetric(own[metric], flatten=False, name=metric)] if metric in own else []
 
-# %% ../nbs/65_sweep.ipynb #bacc8695
+# %% ../nbs/65_sweep.ipynb #a0adaeeb
 def train_trial(
     imageset: ImageSet, # With splits 'train' and 'valid'
     recipe: Recipe, # Of this trial
@@ -210,7 +210,7 @@ def train_trial(
     after: Callable = lambda: None, # Called after each epoch
 ) -> float | None: # The metric at the end, by the epoch that the recipe keeps; None if the trial was given up
     "Train one trial."
-    learn = build_learner(imageset, recipe, device, cbs=teacher_callbacks(recipe, imageset.classes, device))
+    learn = build_learner(imageset, recipe, device, **method_parts(recipe, imageset, device))
     learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, (ProgressCallback, TerminalProgress))])    # the sweep shows its own
     learn.metrics = learn.metrics + _metrics_for(metric)
     learn.add_cb(report := TrialReport(trial, metric, after))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['new_run_dir', 'installed', 'train', 'write_metrics', 'Repetition', 'repeat_run']
 
-# %% ../nbs/59_train.ipynb #d3de4817
+# %% ../nbs/59_train.ipynb #dc2e0f5f
 import json, tempfile, time
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,7 +23,7 @@ from .training.losses import *
 from .training.learner import *
 from .training.budget import *
 from .training.trackers import *
-from .training.teacher import *
+from .training.methods import *
 from .classifier import *
 
 # %% ../nbs/59_train.ipynb #49f84c31
@@ -59,7 +59,7 @@ def _differences(a: Recipe, b: Recipe) -> str:
     a, b = a.model_dump(), b.model_dump()
     return ', '.join(f"{k} was {a[k]}, now {b[k]}" for k in a if a[k] != b[k])
 
-# %% ../nbs/59_train.ipynb #d92419af
+# %% ../nbs/59_train.ipynb #29b92bb0
 def train(
     imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one
     recipe: Recipe, # What to do
@@ -77,14 +77,16 @@ def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     "`train`, in one process or in each of several: rank 0 writes."
     run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
     recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size, recipe.batch_size))
-    cbs = teacher_callbacks(recipe, imageset.classes, device)    # a teacher that does not fit and a wrong option of the loss are said before anything is written
+    parts = method_parts(recipe, imageset, device)    # a teacher that does not fit and a wrong option are said before anything is written
     make_loss(recipe.loss, recipe.loss_options, train_counts(imageset))
-    if recipe.budget is not None: recipe = Recipe.make(agree(fit_to_budget(imageset, recipe, device, cbs=cbs).model_dump(mode='json')))
+    if recipe.budget is not None:
+        recipe = Recipe.make(agree(fit_to_budget(imageset, recipe, device, **parts).model_dump(mode='json')))
+        parts = method_parts(recipe, imageset, device)    # as new
     on_main(_start, run, recipe, source, resume)
     announce('run', str(run.path))    # to a launcher, for its messages
     if agree(run.finished): return run
     trackers = SafeTrackers(recipe.track if world().main else ())    # a package that is missing is said now
-    learn = build_learner(imageset, recipe, device, run.path/'history.csv', plot, cbs)
+    learn = build_learner(imageset, recipe, device, run.path/'history.csv', plot, **parts)
     checkpoint = run.path/'checkpoint'/'state.safetensors'
     if trackers.trackers:
         trackers.start(run.path.name, {**flat(recipe.model_dump(mode='json')), 'data.name': imageset.name, 'data.fingerprint': imageset.fingerprint, 'data.images': len(imageset)}, run.path, learn.model)

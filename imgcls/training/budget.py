@@ -66,20 +66,20 @@ def scaled(
     return recipe.replace(epochs=epochs, steps_per_epoch=max(1, steps//epochs), budget=None,
                           **{'schedule.warmup_epochs': warm*factor, 'transfer.freeze_epochs': min(round(frozen*factor), epochs-1)})
 
-# %% ../../nbs/training/48_budget.ipynb #0e3f2c01
+# %% ../../nbs/training/48_budget.ipynb #eb1256dd
 def fit_to_budget(
     imageset: ImageSet, # The data
     recipe: Recipe, # With a `budget`
     device: str | torch.device | None = None, # None: the best device here
     margin: float = 0.03, # Part of the budget that is left unplanned
-    cbs=(), # Further callbacks of the learner, whose time counts
+    **parts, # Further arguments of `build_learner`: callbacks, whose time counts
 ) -> Recipe: # With `epochs` and `steps_per_epoch` that fit
     "Replace the budget of a recipe by a number of steps, from a few measured ones."
     if recipe.budget is None: return recipe
     begin, budget = time.perf_counter(), parse_time(recipe.budget)
     ends = [0., *[end for _, end in recipe.progressive_sizes], 1.]
     sizes = [s for s, _ in recipe.progressive_sizes] + [None]
-    learn = build_learner(imageset, recipe, device, cbs=cbs)
+    learn = build_learner(imageset, recipe, device, **parts)
     all_steps = len(learn.dls.train)
     mean_step = 0.
     for size, first, last in zip(sizes, ends, ends[1:]):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['input_size', 'preprocessing_for', 'augmentation', 'train_counts', 'sampling_weights', 'ImageLearner', 'Restore',
-           'restore', 'native_bf16', 'recipe_callbacks', 'can_compile', 'build_learner', 'keep_memory', 'memory_advice',
-           'fit']
+           'restore', 'native_bf16', 'recipe_callbacks', 'take_weights', 'can_compile', 'build_learner', 'keep_memory',
+           'memory_advice', 'fit']
 
-# %% ../../nbs/training/46_learner.ipynb #553d36f0
+# %% ../../nbs/training/46_learner.ipynb #7645d125
 import ctypes, shutil, tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
@@ -186,7 +187,22 @@ def recipe_callbacks(
     if amp := _amp_mode(recipe.amp, device): cbs.append(MixedPrecision(amp) if amp == 'fp16' else Autocast(device.type))
     return cbs
 
-# %% ../../nbs/training/46_learner.ipynb #a25b44c6
+# %% ../../nbs/training/46_learner.ipynb #e42171f7
+def take_weights(
+    model: torch.nn.Module, # Gets them
+    other: torch.nn.Module, # Has them
+    head: bool = False, # The weights of the last layer, too
+):
+    "Start a network from another of the same architecture."
+    mine, theirs = model.state_dict(), other.state_dict()
+    ids = {id(p) for p in head_parameters(model)}
+    new = {k for k, p in model.named_parameters() if id(p) in ids}
+    if odd := sorted(k for k in mine.keys() | theirs.keys() if k not in new and (k not in mine or k not in theirs or mine[k].shape != theirs[k].shape)):
+        raise ImgclsError(f"model.weights: that run has another network ({odd[0]} {tuple(theirs[odd[0]].shape) if odd[0] in theirs else 'is missing'}, "
+                          f"here {tuple(mine[odd[0]].shape) if odd[0] in mine else 'it is not there'}). Use the same model, options and channels")
+    model.load_state_dict({k: mine[k] if k in new and not head else theirs[k] for k in mine})
+
+# %% ../../nbs/training/46_learner.ipynb #98aad9aa
 def _some_images(imageset: ImageSet, n: int = 5000) -> torch.Tensor: # uint8 (n, C, H, W)
     "Training images from beginning to end, for what is computed from data before training."
     train = imageset.splits['train']
@@ -207,14 +223,18 @@ def build_learner(
     history: str | Path | None = None, # Where to write `history.csv`
     plot: bool = False, # Draw the losses while training (notebooks)
     cbs: Sequence[Callback] = (), # Further callbacks, such as a teacher's
+    start=None, # A classifier to start from: its network, and the mean and standard deviation of its preprocessing
 ) -> ImageLearner: # A fastai `Learner` with `preprocessing` and `recipe`
     "The `Learner` for a recipe on a set of images."
     device, w = default_device(device), world()
     recipe = recipe.replace(accumulate=parts_for(recipe.accumulate, w.size, recipe.batch_size))
     if (recipe.teacher or recipe.distillation) and not any(hasattr(cb, 'teachers') for cb in cbs):
-        raise ImgclsError("this recipe learns from a teacher: build_learner(..., cbs=teacher_callbacks(recipe, imageset.classes)), or train, which does it")
+        raise ImgclsError("this recipe learns from a teacher: build_learner(..., **method_parts(recipe, imageset)), or train, which does it")
+    if recipe.model.weights and start is None or recipe.method.name != 'supervised' and not any(getattr(cb, 'method', None) == recipe.method.name for cb in cbs):
+        raise ImgclsError("this recipe has a method or first weights: build_learner(..., **method_parts(recipe, imageset)), or train, which does it")
     if imageset.images is None: imageset = imageset.decoded(input_size(imageset, recipe), recipe.resize)
     prep = preprocessing_for(imageset, recipe)
+    if start is not None: prep = replace(prep, mean=start.preprocessing.mean, std=start.preprocessing.std)
     seed_everything(recipe.seed)
     spec = recipe.model
     model = create_model(spec.name, len(imageset.classes), imageset.channels, prep.size, spec.pretrained, spec.small_stem, **spec.options).to(device)
@@ -222,6 +242,7 @@ def build_learner(
         for p in head_parameters(model): torch.nn.init.zeros_(p)
     if recipe.channels_last: model = model.to(memory_format=torch.channels_last)
     if hasattr(model, 'fit_stem'): model.fit_stem(prep(_some_images(imageset)).to(device))
+    if start is not None: take_weights(model, start.model, tuple(start.classes) == tuple(imageset.classes))
     groups = layer_groups(model)
     dls = image_loaders(imageset, augmentation(recipe.augment, prep, imageset.shape), prep, recipe.batch_size, recipe.seed, device, recipe.channels_last,
                         parts=recipe.accumulate, share=(w.rank, w.size), steps=recipe.steps_per_epoch, alternate=recipe.augment.flip == 'alternating',

