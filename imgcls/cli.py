@@ -301,7 +301,7 @@ def explain(
     if as_json: return _emit(dict(path=str(image), out=str(out), layer=found.layer.name, grid=found.layer.grid, probability=found.probability) | {'class': found.label})
     print(f'Written: {out}. It shows where {image} looks like {found}, from the layer {found.layer}.')
 
-# %% ../nbs/90_cli.ipynb #0137adcb
+# %% ../nbs/90_cli.ipynb #e39afc4f
 def _backend_to_serve(run: Path) -> str:
     "The exported file if there is one or one can be made, else PyTorch."
     if (run/'model.onnx').is_file(): return 'onnx'
@@ -315,7 +315,7 @@ def _backend_to_serve(run: Path) -> str:
 def serve(
     run: RunDir,
     host: Annotated[str, typer.Option(help='Address to listen at; 0.0.0.0 lets other machines in.')] = '127.0.0.1',
-    port: Annotated[int, typer.Option(help='Port.')] = 8000,
+    port: Annotated[int, typer.Option(help='Port; 0 takes a free one.')] = 8000,
     backend: Annotated[Optional[str], typer.Option(help='onnx, onnx-int8, onnx-fp16 or torch; the exported file, if not given.')] = None,
     workers: Annotated[int, typer.Option(min=1, help='Processes, each with its own model.')] = 1,
     max_mb: Annotated[float, typer.Option(help='Largest request, in MB.')] = 20.,
@@ -332,7 +332,6 @@ def serve(
     if not (run/'classifier.json').is_file(): raise ImgclsError(f"{run} is not a finished run: it has no classifier.json")
     limits = Limits(bytes=int(max_mb*2**20), requests=requests, per_client=per_client)
     backend = backend or _backend_to_serve(run)
-    print(f'http://{host}:{port}/docs', file=sys.stderr)
     start(run, host, port, backend, workers, limits, device)
 
 # %% ../nbs/90_cli.ipynb #1c5712d0

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['access_log', 'RELOAD_SECONDS', 'Limits', 'ClassProbability', 'ImagePrediction', 'ModelInfo', 'Timings', 'Answer',
-           'Problem', 'Refused', 'read_upload', 'ExportedRun', 'TrainedRun', 'create_app', 'serve']
+           'Problem', 'Refused', 'read_upload', 'best_batch', 'ExportedRun', 'TrainedRun', 'create_app', 'free_port',
+           'serve']
 
-# %% ../../nbs/deployment/72_service.ipynb #3d174217
-import asyncio, json, logging, os, secrets, sys, time, uuid
+# %% ../../nbs/deployment/72_service.ipynb #a8e96a23
+import asyncio, json, logging, os, secrets, socket, sys, time, uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
@@ -23,7 +24,7 @@ from ..data.decode import *
 from .session import *
 from .batching import *
 
-# %% ../../nbs/deployment/72_service.ipynb #6a6cd4fb
+# %% ../../nbs/deployment/72_service.ipynb #0718829c
 @dataclass(frozen=True)
 class Limits:
     "What a client may ask for."
@@ -33,7 +34,7 @@ class Limits:
     requests: int = 128 # At once; more are turned away with 503
     per_client: int | None = None # At once from one address; more get 429; None: no limit
     seconds: float = 30. # To receive a request, and again to answer it
-    batch: int = 32 # Images that go through the model together
+    batch: int = 32 # Images that go through the model together, at most
 
     def __post_init__(self):
         for f in fields(self):
@@ -102,7 +103,25 @@ def read_upload(
 
 def _reason(e: ImgclsError) -> str: return str(e).removeprefix('the image (bytes): ')
 
-# %% ../../nbs/deployment/72_service.ipynb #986d4ef3
+# %% ../../nbs/deployment/72_service.ipynb #98d5d3c0
+def best_batch(
+    f: Callable[[int], Any], # Works on a batch of so many images
+    most: int, # Largest batch
+    seconds: float = 1., # After which no further size is tried
+) -> int: # Images at once
+    "The smallest batch with nearly the most images a second."
+    rates, n, start = {}, 1, time.perf_counter()
+    f(1)    # the first call is slow
+    while n <= most and (not rates or time.perf_counter() - start < seconds):
+        best = min(_timed(f, n) for _ in range(3))
+        rates[n] = n/best; n *= 2
+    return next(n for n, r in rates.items() if r >= .97*max(rates.values()))
+
+def _timed(f, n) -> float:
+    start = time.perf_counter(); f(n)
+    return time.perf_counter() - start
+
+# %% ../../nbs/deployment/72_service.ipynb #83322d26
 class ExportedRun:
     "An exported run, opened."
     def __init__(self, run: Path, backend: str, device: str | None):
@@ -145,8 +164,9 @@ class _Model:
         self.classifier = (TrainedRun if backend == 'torch' else ExportedRun)(run, backend, device)
         file = run/ONNX_FILES.get(backend, 'model.safetensors')
         self.info = ModelInfo(name=run.resolve().name, version=sha256(file.read_bytes()).hexdigest()[:12], imgcls=__version__)
-        self.limits, self.seen, self.batcher, self.users = limits, seen or (lambda n: None), MicroBatcher(self.answer, limits.batch), 0
-        self.answer([np.zeros((self.classifier.size, self.classifier.size, self.classifier.channels), np.uint8)])    # the first call is slow
+        c = self.classifier
+        self.batch = best_batch(lambda n: c(np.zeros((n, c.size, c.size, c.channels), np.uint8)), limits.batch)
+        self.limits, self.seen, self.batcher, self.users = limits, seen or (lambda n: None), MicroBatcher(self.answer, self.batch), 0
 
     def decode(self, data: bytes) -> np.ndarray:
         c = self.classifier
@@ -346,7 +366,7 @@ def create_app(
     app.middleware_stack = door
     return app
 
-# %% ../../nbs/deployment/72_service.ipynb #5ec5ba7b
+# %% ../../nbs/deployment/72_service.ipynb #b0f63ed1
 def _from_environment():
     "The application of a worker process."
     given = json.loads(os.environ['IMGCLS_SERVE'])
@@ -360,6 +380,20 @@ def _log_to_stderr():
         log.propagate = False
     access_log.setLevel(logging.INFO)
 
+def free_port(
+    host: str, # Address to listen at
+    port: int, # 0: any
+) -> int: # The same, or one that is free
+    "Check that a port can be had."
+    if not 0 <= port < 2**16: raise ImgclsError(f"a port is a number from 1 to 65535 (0: a free one), not {port}")
+    try:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(info[0], info[1]) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(info[4])
+            return s.getsockname()[1]
+    except OSError as e: raise ImgclsError(f"the service cannot listen at {host}:{port}: {e.strerror or e}. Choose another --port or --host") from e
+
+# %% ../../nbs/deployment/72_service.ipynb #a8bd7179
 def serve(
     run: str | Path, # A run directory
     host: str = '127.0.0.1', # Address to listen at; 0.0.0.0 lets other machines in
@@ -371,7 +405,9 @@ def serve(
 ):
     "Serve a run by HTTP until SIGTERM or Ctrl-C; an API key is taken from $IMGCLS_API_KEY."
     uvicorn = require('uvicorn', 'serve'); require('fastapi', 'serve')
+    port = free_port(host, port)
     options = dict(host=host, port=port, log_level='warning', access_log=False, timeout_graceful_shutdown=int(limits.seconds)+1, timeout_keep_alive=5, server_header=False)
     os.environ['IMGCLS_SERVE'] = json.dumps(dict(run=str(run), backend=backend, limits=asdict(limits), device=device))
+    print(f'http://{host}:{port}/docs', file=sys.stderr)
     if workers > 1: return uvicorn.run('imgcls.deployment.service:_from_environment', factory=True, workers=workers, **options)
     uvicorn.run(_from_environment(), **options)

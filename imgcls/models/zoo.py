@@ -6,7 +6,7 @@
 __all__ = ['OFFLINE_MODEL', 'list_models', 'model_config', 'patch_size', 'stem_arguments', 'adapt_stem', 'offline_weights',
            'create_model', 'head_parameters', 'layer_groups']
 
-# %% ../../nbs/models/21_zoo.ipynb #d4109ff3
+# %% ../../nbs/models/21_zoo.ipynb #2f6d8fd7
 from fnmatch import fnmatch
 from importlib import metadata
 import timm
@@ -16,9 +16,10 @@ from torch import nn
 from ..core import ImgclsError, did_you_mean
 from .baselines import *
 from .speednet import SpeedNet
+from .cells import CellNet, CellSearch
 
-# %% ../../nbs/models/21_zoo.ipynb #f94dabe0
-_BUILTIN = dict(simple_cnn=SimpleCNN, resnet9=ResNet9, speednet=SpeedNet)
+# %% ../../nbs/models/21_zoo.ipynb #267389dc
+_BUILTIN = dict(simple_cnn=SimpleCNN, resnet9=ResNet9, speednet=SpeedNet, cell_net=CellNet, cell_search=CellSearch)
 
 def list_models(
     pattern: str='*', # Shell pattern, such as 'resnet*' or '*patch16*'

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'class_prototypes', 'prototype_head', 'linear_head', 'Episodes', 'episode_logits', 'Prototypical',
-           'check_episodes']
+           'check_episodes', 'prototypical']
 
-# %% ../../nbs/training/54_fewshot.ipynb #5486d01b
+# %% ../../nbs/training/54_fewshot.ipynb #c90cc847
 from collections.abc import Mapping
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from fastai.callback.core import Callback
 from ..core import *
 from ..data.imageset import *
 from .recipe import *
+from .methods import *
 from ..classifier import *
 
 # %% ../../nbs/training/54_fewshot.ipynb #653ac91e
@@ -35,14 +36,14 @@ def class_prototypes(
     if not (counts > 0).all(): raise ImgclsError(f"class {int((counts == 0).nonzero()[0])} has no image to make a prototype of")
     return torch.zeros(n, features.shape[1], dtype=features.dtype, device=features.device).index_add(0, labels, features)/counts[:, None]
 
-# %% ../../nbs/training/54_fewshot.ipynb #aab9bcee
+# %% ../../nbs/training/54_fewshot.ipynb #701b0d60
 def prototype_head(
     prototypes: torch.Tensor, # (K, D)
     metric: str = 'euclidean', # 'euclidean' or 'cosine'
     center: torch.Tensor | None = None, # (D,), what was taken off the features; cosine only
 ) -> tuple[torch.Tensor, torch.Tensor]: # Weight (K, D), bias (K,)
     "The linear layer that answers with the nearest prototype."
-    if metric == 'euclidean': return 2*prototypes, -prototypes.square().sum(1)
+    if metric == 'euclidean': return 2*prototypes/prototypes.shape[1], -prototypes.square().mean(1)
     weight = F.normalize(prototypes, dim=1)
     return weight, weight.new_zeros(len(weight)) if center is None else -weight @ center
 
@@ -80,7 +81,7 @@ class Episodes:
         "An episode."
         return np.stack([rng.choice(self.members[k], self.images, replace=False) for k in rng.choice(len(self.members), self.ways, replace=False)])
 
-# %% ../../nbs/training/54_fewshot.ipynb #6ebfae2b
+# %% ../../nbs/training/54_fewshot.ipynb #e7561351
 def episode_logits(
     features: torch.Tensor, # (ways*(shots + queries), D), class by class, the shots of each first
     ways: int, # Classes
@@ -89,7 +90,7 @@ def episode_logits(
     "What the prototypes of an episode say about its queries."
     f = features.float().view(ways, -1, features.shape[1])
     prototypes, queries = f[:, :shots].mean(1), f[:, shots:].flatten(0, 1)
-    return -(queries[:, None] - prototypes).square().sum(2), torch.arange(ways, device=f.device).repeat_interleave(f.shape[1] - shots)
+    return -(queries[:, None] - prototypes).square().mean(2), torch.arange(ways, device=f.device).repeat_interleave(f.shape[1] - shots)
 
 # %% ../../nbs/training/54_fewshot.ipynb #d17d334e
 class Prototypical(Callback):
@@ -146,7 +147,7 @@ class Prototypical(Callback):
         if hasattr(self, '_bs'): self.dls.train.bs, self.dls.train.order = self._bs, None
         if not hasattr(self.learn, 'lr_finder'): self.write_head()
 
-# %% ../../nbs/training/54_fewshot.ipynb #1481a428
+# %% ../../nbs/training/54_fewshot.ipynb #392db570
 def check_episodes(
     recipe: Recipe, # What somebody wants to train
     options: Mapping[str, float], # ways, shots, queries, reference
@@ -159,3 +160,12 @@ def check_episodes(
     for key, wrong in dict(mixing=recipe.mixing.on, teacher=bool(recipe.teacher), sampler=recipe.sampler != 'shuffle', loss=recipe.loss != 'cross_entropy', accumulate=recipe.accumulate > 1).items():
         if wrong: raise ImgclsError(f"the method prototypical trains on episodes, which do not go with '{key}': leave it out of the recipe")
     return {k: int(v) for k, v in options.items()}
+
+@register_method('prototypical')
+def prototypical(
+    recipe: Recipe, # With `method.options` ways, shots, queries, reference
+    imageset: ImageSet, # What it will be trained on
+    device: str | torch.device | None = None, # Not used
+) -> list[Callback]:
+    "The callback for a recipe with the method prototypical."
+    return [Prototypical(**check_episodes(recipe, recipe.method.options), seed=recipe.seed)]

@@ -106,11 +106,11 @@ class DistillationSection(Section):
     weight: Fraction = 0.9                             # share of the teacher in the loss; the labels have the rest
     features: NonNegative = 0.                         # weight of the likeness of features, added to the loss
 
-# %% ../../nbs/training/40_recipe.ipynb #4d9ac6eb
+# %% ../../nbs/training/40_recipe.ipynb #fc1fffd6
 class MethodSection(Section):
     "How the network is taught."
-    name: Literal['supervised', 'simclr', 'moco', 'dino', 'prototypical', 'adversarial', 'ewc', 'darts', 'enas'] = 'supervised'
-    options: dict[str, float | str] = {}               # of the method, such as {temperature: 0.2}
+    name: Literal['supervised', 'prototypical', 'adversarial', 'ewc', 'darts', 'enas'] = 'supervised'
+    options: dict[str, float | str] = {}               # of the method, such as {epsilon: 4}
 
 # %% ../../nbs/training/40_recipe.ipynb #ef4b558b
 def parse_time(
