@@ -16,8 +16,8 @@ from .recipe import *
 from .teacher import *
 from ..classifier import *
 
-# %% ../../nbs/training/52_methods.ipynb #cc1c609e
-METHOD_MODULES = dict(simclr='pretraining', moco='pretraining', dino='pretraining', prototypical='fewshot', adversarial='adversarial',
+# %% ../../nbs/training/52_methods.ipynb #2513c726
+METHOD_MODULES = dict(prototypical='fewshot', adversarial='adversarial',
                       ewc='continual', darts='search', enas='search')    # in imgcls.training
 _METHODS: dict[str, Callable] = {}
 
