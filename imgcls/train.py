@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['new_run_dir', 'installed', 'train', 'write_metrics', 'Repetition', 'repeat_run']
 
-# %% ../nbs/59_train.ipynb #44504a1e
+# %% ../nbs/59_train.ipynb #dc2e0f5f
 import json, tempfile, time
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,7 +24,6 @@ from .training.learner import *
 from .training.budget import *
 from .training.trackers import *
 from .training.methods import *
-from .training.continual import *
 from .classifier import *
 
 # %% ../nbs/59_train.ipynb #49f84c31
@@ -60,7 +59,7 @@ def _differences(a: Recipe, b: Recipe) -> str:
     a, b = a.model_dump(), b.model_dump()
     return ', '.join(f"{k} was {a[k]}, now {b[k]}" for k in a if a[k] != b[k])
 
-# %% ../nbs/59_train.ipynb #25d73803
+# %% ../nbs/59_train.ipynb #8dc2ac89
 def train(
     imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one
     recipe: Recipe, # What to do
@@ -76,7 +75,7 @@ def train(
 
 def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     "`train`, in one process or in each of several: rank 0 writes."
-    if recipe.method.name == 'ewc': imageset = with_old_classes(imageset, recipe)
+    imageset = method_images(imageset, recipe)
     run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
     recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size, recipe.batch_size))
     parts = method_parts(recipe, imageset, device)    # a teacher that does not fit and a wrong option are said before anything is written

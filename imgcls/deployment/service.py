@@ -103,7 +103,7 @@ def read_upload(
 
 def _reason(e: ImgclsError) -> str: return str(e).removeprefix('the image (bytes): ')
 
-# %% ../../nbs/deployment/72_service.ipynb #98d5d3c0
+# %% ../../nbs/deployment/72_service.ipynb #6609035a
 def best_batch(
     f: Callable[[int], Any], # Works on a batch of so many images
     most: int, # Largest batch
@@ -115,7 +115,9 @@ def best_batch(
     while n <= most and (not rates or time.perf_counter() - start < seconds):
         best = min(_timed(f, n) for _ in range(3))
         rates[n] = n/best; n *= 2
-    return next(n for n, r in rates.items() if r >= .97*max(rates.values()))
+    return _smallest_fast(rates)
+
+def _smallest_fast(rates: dict[int, float]) -> int: return next(n for n, r in sorted(rates.items()) if r >= .97*max(rates.values()))
 
 def _timed(f, n) -> float:
     start = time.perf_counter(); f(n)

@@ -56,7 +56,7 @@ class Robustness:
 
 def _rate(correct: np.ndarray) -> Interval: return Interval(float(correct.mean()), *wilson(float(correct.mean()), len(correct)))
 
-# %% ../../nbs/evaluation/58_robustness.ipynb #e41522f8
+# %% ../../nbs/evaluation/58_robustness.ipynb #f7935e92
 def _answers(classifier: Classifier, images: ImageSet, labels: np.ndarray, name: str | None, severity: int, seed: int, batch: int = 500) -> tuple[np.ndarray, np.ndarray]:
     "Right or wrong, and how sure, for each image under one corruption; None: clean."
     right, sure = [], []
@@ -80,13 +80,7 @@ def robustness(
     names = tuple(corruptions or (n for group in CORRUPTIONS.values() for n in group))
     for n in names: severity_levels(n, 1, 32)    # an unknown name is found before the first pass
     for s in severities: severity_levels('fog', s, 32)
-    if images is not None and images < 1: raise ImgclsError(f"images must be 1 or more, not {images}")
-    if split is not None and not len(imageset.splits.get(split, ())):
-        raise ImgclsError(f"{imageset.name} has no images in a split '{split}'.{did_you_mean(split, [k for k, v in imageset.splits.items() if len(v)])}")
-    prep, some = classifier.preprocessing, imageset if split is None else imageset.subset(split)
-    if imageset.channels != prep.channels: raise ImgclsError(f"{imageset.name} has {imageset.channels} channels, the model takes {prep.channels}: load_data(..., channels={prep.channels})")
-    if images is not None and images < len(some): some = some.subset(np.sort(np.random.RandomState(seed).permutation(len(some))[:images]))
-    if some.images is None: some = some.decoded(prep.size, prep.resize)
+    some = images_for(classifier, imageset, split, images, seed)
     labels = match_labels(some, classifier.classes)
     todo = [(None, 0), *((n, s) for n in names for s in severities)]
     done = [_answers(classifier, some, labels, n, s, seed) for n, s in progress(todo, 'corruptions')]

@@ -22,7 +22,7 @@ from ..classifier import *
 from ..evaluation.statistics import *
 from ..evaluation.evaluate import *
 
-# %% ../../nbs/research/85_adversarial.ipynb #90d13db0
+# %% ../../nbs/research/85_adversarial.ipynb #782c2a4c
 def pixel_function(
     classifier: Classifier, # With the network itself, not an ONNX file
 ) -> PixelModel: # From pixels (N, C, size, size) between 0 and 1 to logits (N, K)
@@ -37,13 +37,7 @@ def attackable(
     seed: int = 0, # Of the choice
 ) -> tuple[torch.Tensor, torch.Tensor]: # Pixels (N, C, size, size) between 0 and 1, and classes (N,), on the classifier's device
     "Images as an attack takes them."
-    if images is not None and images < 1: raise ImgclsError(f"images must be 1 or more, not {images}")
-    if split is not None and not len(imageset.splits.get(split, ())):
-        raise ImgclsError(f"{imageset.name} has no images in a split '{split}'.{did_you_mean(split, [k for k, v in imageset.splits.items() if len(v)])}")
-    prep, some = classifier.preprocessing, imageset if split is None else imageset.subset(split)
-    if imageset.channels != prep.channels: raise ImgclsError(f"{imageset.name} has {imageset.channels} channels, the model takes {prep.channels}: load_data(..., channels={prep.channels})")
-    if images is not None and images < len(some): some = some.subset(np.sort(np.random.RandomState(seed).permutation(len(some))[:images]))
-    if some.images is None: some = some.decoded(prep.size, prep.resize)
+    prep, some = classifier.preprocessing, images_for(classifier, imageset, split, images, seed)
     shown = resize(some.batch(np.arange(len(some))), prep.size, prep.resize).float()/255
     return shown.to(classifier.device), torch.as_tensor(match_labels(some, classifier.classes)).long().to(classifier.device)
 

@@ -228,7 +228,7 @@ class Continual(Callback):
         old = pad_rows(self.known.fisher, learn.model)
         return Knowledge(self.tasks, {k: f + self.decay*old[k] if k in old else f for k, f in fisher.items()})
 
-# %% ../../nbs/training/56_continual.ipynb #96369d86
+# %% ../../nbs/training/56_continual.ipynb #3ae58967
 _OPTIONS = dict(strength=1000., lwf=0., temperature=2., scenario='class', images=500, decay=1.)
 
 def check_continual(
@@ -265,7 +265,7 @@ def known_by(
     if tuple(ims.classes) != tuple(classifier.classes): raise ImgclsError(f"{source} no longer has the classes that {run} was trained on")
     return Knowledge(tasks, learn_fisher(classifier.model, ims, classifier.preprocessing, images or _OPTIONS['images']))
 
-@register_method('ewc')
+@register_method('ewc', with_old_classes)
 def continual(
     recipe: Recipe, # With `method.options`, and `model.weights` from the second task on
     imageset: ImageSet, # The task, from `with_old_classes`

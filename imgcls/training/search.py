@@ -90,7 +90,7 @@ def reinforce_loss(
     loss = -((reward - baseline)*log_prob).mean()
     return loss if entropy is None else loss - weight*entropy.mean()
 
-# %% ../../nbs/training/57_search.ipynb #c3ae8c29
+# %% ../../nbs/training/57_search.ipynb #31444f5e
 class CellSearcher(RealFit):
     "What the searches have in common: images to judge shapes by, and a supernet."
     order, run_valid = 61, True    # after the schedule (60), whose learning rate is that of the step that is looked ahead
@@ -129,12 +129,12 @@ class DARTS(CellSearcher):
                                                 self.learn.opt.hypers[-1]['lr'] if self.second else 0.)
         finally: alpha.requires_grad_(False)
         self.opt_alpha.step(); alpha.grad = None
-    def after_fit(self): logger.info('found the cell %s', self.learn.model.genotype())
+    def after_fit(self): logger.warning('found the cell %s: imgcls train cell model.options.genotype=%s', *[self.learn.model.genotype()]*2)
 
     def get_state(self) -> dict: return dict(opt=self.opt_alpha.state_dict())
     def set_state(self, state: dict): self.before_fit(); self.opt_alpha.load_state_dict(state['opt'])
 
-# %% ../../nbs/training/57_search.ipynb #45a3e320
+# %% ../../nbs/training/57_search.ipynb #153736da
 class ENAS(CellSearcher):
     "Train the weights on cells that a controller writes, and the controller on how well they do."
     def __init__(self,
@@ -182,7 +182,7 @@ class ENAS(CellSearcher):
         cells = [c for c in dict.fromkeys(map(tuple, cells)) if _leads(c)]
         best = max(cells, key=lambda c: self.judge(c, x, y), default=[OPERATIONS.index(o) for o in parse_genotype(RESIDUAL_CELL)])
         self.learn.model.choose([OPERATIONS[k] for k in best])
-        logger.info('found the cell %s', self.learn.model.genotype())
+        logger.warning('found the cell %s: imgcls train cell model.options.genotype=%s', *[self.learn.model.genotype()]*2)
 
     def get_state(self) -> dict: return dict(controller=self.controller.state_dict(), opt=self.opt_controller.state_dict(), baseline=self.baseline)
     def set_state(self, state: dict):
