@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RandomCrop', 'RandomFlip', 'random_boxes', 'resize_weights', 'crop_resize', 'RandomResizedCrop', 'ColorJitter',
-           'RandomErasing', 'Normalize', 'Compose']
+           'blur', 'RandomGrayscale', 'GaussianBlur', 'RandomApply', 'RandomErasing', 'Normalize', 'Compose']
 
 # %% ../../nbs/data/16_transforms.ipynb #266ab13c
 import math
@@ -149,6 +149,64 @@ class ColorJitter:
         if self.saturation: x = saturation(x, factor(self.saturation))
         if self.hue: x = hue(x, _uniform(len(x), -self.hue, self.hue, x, generator))
         return x
+
+# %% ../../nbs/data/16_transforms.ipynb #d7d58fb2
+def blur(
+    x: torch.Tensor, # (N,C,H,W)
+    sigma: torch.Tensor, # (N,) standard deviation in pixels, above 0
+) -> torch.Tensor: # Same shape and dtype
+    "Gaussian blur, each image by its own width."
+    def weights(n): # (N,n,n), rows sum to 1
+        i = torch.arange(n, device=x.device)
+        return (-(i[:, None] - i).square()/(2*sigma.float().square()[:, None, None])).softmax(2)[:, None]
+    f = x.float() if x.dtype == torch.uint8 else x
+    out = weights(x.shape[2]).to(f.dtype) @ f @ weights(x.shape[3]).to(f.dtype).mT
+    return out.round_().clamp_(0, 255).to(torch.uint8) if x.dtype == torch.uint8 else out
+
+# %% ../../nbs/data/16_transforms.ipynb #1d15c131
+@dataclass
+class RandomGrayscale:
+    "Take the colours of each image with probability `p` (RGB only)."
+    p: float=.2 # Probability from 0 to 1
+    def __post_init__(self): _check_p(self.p)
+    def __call__(self,
+        x: torch.Tensor, # (N,C,H,W) uint8, or float from 0 to 1
+        generator: torch.Generator|None=None, # On the device of `x`
+    ) -> torch.Tensor: # Same shape and dtype
+        check_batch(x)
+        hit = torch.rand(len(x), device=x.device, generator=generator) < self.p
+        return x if x.shape[1] != 3 else apply_where(x, hit, lambda x: grey(x).to(x.dtype).expand_as(x))
+
+# %% ../../nbs/data/16_transforms.ipynb #fe6b71c6
+@dataclass
+class GaussianBlur:
+    "Blur each image by its own amount with probability `p`."
+    sigma: tuple[float, float]=(.1, 2.) # Smallest and largest standard deviation, in pixels
+    p: float=.5 # Probability from 0 to 1
+    def __post_init__(self):
+        _check_p(self.p)
+        if not 0 < self.sigma[0] <= self.sigma[1]: raise ImgclsError(f"sigma must be two widths in pixels, 0 < low <= high, not {self.sigma}")
+    def __call__(self,
+        x: torch.Tensor, # (N,C,H,W) uint8 or float
+        generator: torch.Generator|None=None, # On the device of `x`
+    ) -> torch.Tensor: # Same shape and dtype
+        check_batch(x)
+        hit = torch.rand(len(x), device=x.device, generator=generator) < self.p
+        return apply_where(x, hit, blur, _uniform(len(x), *self.sigma, x, generator))
+
+# %% ../../nbs/data/16_transforms.ipynb #b195e1f8
+@dataclass
+class RandomApply:
+    "Apply another transform to each image with probability `p`."
+    transform: Callable # One that keeps shape and dtype, called as `t(x, generator)`
+    p: float=.5 # Probability from 0 to 1
+    def __post_init__(self): _check_p(self.p)
+    def __call__(self,
+        x: torch.Tensor, # (N,C,H,W) of any dtype
+        generator: torch.Generator|None=None, # On the device of `x`
+    ) -> torch.Tensor: # Same shape and dtype
+        check_batch(x)
+        return apply_where(x, torch.rand(len(x), device=x.device, generator=generator) < self.p, lambda x: self.transform(x, generator))
 
 # %% ../../nbs/data/16_transforms.ipynb #4eca8ffc
 def _noise(x, generator):

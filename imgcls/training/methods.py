@@ -18,7 +18,7 @@ from ..classifier import *
 
 # %% ../../nbs/training/52_methods.ipynb #6d786f00
 METHOD_MODULES = dict(prototypical='fewshot', adversarial='adversarial',
-                      ewc='continual', darts='search', enas='search')    # in imgcls.training
+                      ewc='continual', darts='search', enas='search', **dict.fromkeys(('simclr', 'mocov3', 'dino'), 'selfsupervised'))    # in imgcls.training
 _METHODS: dict[str, Callable] = {}
 _IMAGES: dict[str, Callable] = {}
 

@@ -109,7 +109,7 @@ class DistillationSection(Section):
 # %% ../../nbs/training/40_recipe.ipynb #fc1fffd6
 class MethodSection(Section):
     "How the network is taught."
-    name: Literal['supervised', 'prototypical', 'adversarial', 'ewc', 'darts', 'enas'] = 'supervised'
+    name: Literal['supervised', 'prototypical', 'adversarial', 'ewc', 'darts', 'enas', 'simclr', 'mocov3', 'dino'] = 'supervised'
     options: dict[str, float | str] = {}               # of the method, such as {epsilon: 4}
 
 # %% ../../nbs/training/40_recipe.ipynb #ef4b558b
