@@ -48,7 +48,7 @@ def view_transform(
     rest = [replace(t, size=crop.size) if isinstance(t, Preprocessing) else t for t in steps if not isinstance(t, (RandomResizedCrop, RandomCrop, Resize))]
     return Compose([crop, *rest])
 
-# %% ../../nbs/training/53_ssl.ipynb #a25c490d
+# %% ../../nbs/training/53_ssl.ipynb #7971e07a
 def tile(
     views: Sequence[torch.Tensor], # Four tensors (N, C, h, w)
 ) -> torch.Tensor: # (N, C, 2h, 2w)
@@ -71,7 +71,7 @@ class Views:
     def __call__(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor: # ((2 + locals/4)*N, C, size, size)
         large = [self.view(x, generator) for _ in range(2)]
         return torch.cat(large + [tile([self.local(x, generator) for _ in range(4)]) for _ in range(self.locals//4)])
-    def decode(self, x: torch.Tensor) -> torch.Tensor: return self.view.decode(x)
+    transforms = property(lambda self: self.view.transforms)    # so that a batch can be made visible again
 
 # %% ../../nbs/training/53_ssl.ipynb #84c38103
 def contrast(
