@@ -123,7 +123,7 @@ def neighbour_scores(
     out = torch.zeros(len(s), n, device=s.device).scatter_add_(1, labels.to(s.device)[i], votes)
     return out/out.sum(1, keepdim=True)
 
-# %% ../../nbs/training/53_ssl.ipynb #b127e5a8
+# %% ../../nbs/training/53_ssl.ipynb #666aac00
 def linear_probe(
     features: torch.Tensor, # (N, D)
     labels: torch.Tensor, # int64 (N,), from 0 to n-1; every image has one
@@ -134,7 +134,8 @@ def linear_probe(
     x, y = features.detach().float().cpu().numpy().astype(np.float64), labels.cpu().numpy()
     if not np.isfinite(x).all(): raise ImgclsError("the features are not finite numbers: lower optimizer.lr, or set gradient_clip=1.0")
     if len(np.unique(y)) < 2: raise ImgclsError("a linear probe needs labelled training images of two classes or more")
-    mean, std = x.mean(0), x.std(0) + 1e-6
+    mean, std = x.mean(0), x.std(0)
+    std = np.maximum(std, .1*std.mean() + 1e-9)    # a feature that hardly varies is not blown up
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)    # a probe that could be a little better is still a probe
         fitted = LogisticRegression(C=c, max_iter=300).fit((x - mean)/std, y)
