@@ -145,7 +145,7 @@ def linear_probe(
     weight[fitted.classes_], bias[fitted.classes_] = w/std, b - (w*mean/std).sum(1)
     return tuple(torch.from_numpy(v).to(features) for v in (weight, bias))
 
-# %% ../../nbs/training/53_ssl.ipynb #9217db00
+# %% ../../nbs/training/53_ssl.ipynb #3635d49e
 def feature_spread(
     features: torch.Tensor, # (N, D)
 ) -> float: # 0: all alike; about 1: all directions alike
@@ -168,7 +168,7 @@ def collapse_warning(
     rank: float, # From `effective_rank`
 ) -> str | None: # None: all is well
     "What to tell the user about features that have collapsed."
-    if spread < .05: return f"the features have collapsed: they are nearly the same for all images (spread {spread:.3f}, where 1 is all directions alike)"
+    if spread < .03: return f"the features have collapsed: they are nearly the same for all images (spread {spread:.3f}, where 1 is all directions alike)"
     if rank < 2: return f"the features have collapsed to one direction (effective rank {rank:.1f})"
     return None
 
