@@ -37,7 +37,7 @@ def keep_labels(
     labels[np.setdiff1d(train, kept)] = -1
     return imageset.with_labels(labels).with_splits({**imageset.splits, 'train': kept})
 
-# %% ../../nbs/research/83_ssl.ipynb #e28e36de
+# %% ../../nbs/research/83_ssl.ipynb #ee690f21
 def untrained_classifier(
     imageset: ImageSet, # Gives classes, channels and normalisation
     recipe: Recipe, # Gives the network and the seed
@@ -57,6 +57,7 @@ def split_features(
     some = imageset.subset(np.asarray(imageset.splits[split])[imageset.labels.numpy()[imageset.splits[split]] >= 0])
     return torch.cat([classifier.batch_features(b)[1] for b in uint8_batches(some, classifier.preprocessing)]), some.labels
 
+# %% ../../nbs/research/83_ssl.ipynb #975118b0
 def with_probe(
     classifier: Classifier, # Whose last layer is replaced, in a copy
     features: torch.Tensor, # Of labelled images, from `split_features`

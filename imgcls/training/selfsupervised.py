@@ -380,7 +380,7 @@ class DINO(LocalViews):
     def get_state(self): return super().get_state() | dict(entropies=self.entropies)
     def set_state(self, state): super().set_state(state); self.entropies = state['entropies']
 
-# %% ../../nbs/training/53_ssl.ipynb #d128aae7
+# %% ../../nbs/training/53_ssl.ipynb #cd366ca4
 _CALLBACKS = dict(simclr=SimCLR, mocov3=MoCoV3, dino=DINO)
 _SHARES = ('jitter', 'grayscale', 'blur', 'momentum', 'center_momentum')
 
@@ -406,6 +406,7 @@ def check_self_supervised(
     if out.get('local') and recipe.progressive_sizes: raise ImgclsError("local views do not go with 'progressive_sizes': method.options.local=0, or leave it out of the recipe")
     return out
 
+# %% ../../nbs/training/53_ssl.ipynb #c98663d9
 def with_unlabelled(
     imageset: ImageSet, # Some of its images may have no label
     recipe: Recipe, # Not used
@@ -419,6 +420,7 @@ def with_unlabelled(
         if not known[out.get(k, np.zeros(0, int))].any(): raise ImgclsError(f"{imageset.name} has no labelled image in its split '{k}': learning needs no labels, but measuring it and the last layer need a few of each class")
     return imageset.with_splits({k: v for k, v in out.items() if len(v)})
 
+# %% ../../nbs/training/53_ssl.ipynb #8f034ee3
 def self_supervised(
     recipe: Recipe, # With `method.options`
     imageset: ImageSet, # What it will be trained on
