@@ -6,7 +6,7 @@
 __all__ = ['all_cells', 'live_cell', 'cell_costs', 'chance_of_top', 'random_cells', 'FoundCell', 'search_cell', 'random_search',
            'best_within', 'train_cells', 'share_beaten']
 
-# %% ../../nbs/research/87_nas.ipynb #6e97a2bf
+# %% ../../nbs/research/87_nas.ipynb #e1957303
 import itertools, time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from ..training.methods import *
 from ..training.search import *
 from ..train import *
 
-# %% ../../nbs/research/87_nas.ipynb #fb4e3aff
+# %% ../../nbs/research/87_nas.ipynb #6f321224
 @lru_cache
 def all_cells() -> tuple[str, ...]: # Genotypes, in a fixed order
     "Every cell that leads from its input to its output."
@@ -45,7 +45,7 @@ def live_cell(
     for i, j in reversed(there): heard |= {i} if j in heard else set()
     return ','.join(o if i in fed and j in heard else 'none' for (i, j), o in zip(ARROWS, ops))
 
-# %% ../../nbs/research/87_nas.ipynb #6ca0d5da
+# %% ../../nbs/research/87_nas.ipynb #81a819cd
 def cell_costs(
     cells: Sequence[str], # Genotypes
     size: int = 32, # Side of an image, in pixels
@@ -57,7 +57,7 @@ def cell_costs(
     table = compare_complexity({c: CellNet(num_classes, genotype=g, width=width) for c, g in live.items()}, (3, size, size))
     return pd.DataFrame(dict(convolutions=[g.count('conv') for g in live.values()], params=table.params.values, mmacs=table.macs.values/1e6), index=pd.Index(list(live), name='cell'))
 
-# %% ../../nbs/research/87_nas.ipynb #1473d233
+# %% ../../nbs/research/87_nas.ipynb #4bddf9f7
 def chance_of_top(
     n: int, # How many are drawn
     share: float, # What counts as good: the best share of all, between 0 and 1
@@ -75,7 +75,7 @@ def random_cells(
     if not 0 <= n <= len(cells): raise ImgclsError(f"there are {len(cells):,} cells, not {n:,}")
     return [cells[i] for i in np.random.default_rng(seed).permutation(len(cells))[:n]]
 
-# %% ../../nbs/research/87_nas.ipynb #6d631517
+# %% ../../nbs/research/87_nas.ipynb #e0c1c339
 @dataclass(frozen=True)
 class FoundCell:
     "What a search found."
@@ -101,7 +101,7 @@ def search_cell(
     searcher = next(cb for cb in learn.cbs if isinstance(cb, CellSearcher))
     return FoundCell(learn.model.genotype(), clock() - start, searcher)
 
-# %% ../../nbs/research/87_nas.ipynb #4cf5bff0
+# %% ../../nbs/research/87_nas.ipynb #2f91092d
 def random_search(
     imageset: ImageSet, # With splits 'train' and 'valid'
     recipe: Recipe, # How each cell is trained, briefly: the recipe `cell` with few epochs
@@ -130,7 +130,7 @@ def best_within(
     if not len(done): raise ImgclsError(f"no cell was done after {seconds:g} s: the first took {trials.seconds.iloc[0]:.1f} s")
     return done.cell[done.accuracy.idxmax()]
 
-# %% ../../nbs/research/87_nas.ipynb #9782ec4a
+# %% ../../nbs/research/87_nas.ipynb #95fdd002
 def train_cells(
     imageset: ImageSet, # With a test split
     recipe: Recipe, # The recipe `cell`, as long as is wanted
