@@ -162,6 +162,13 @@ class DARTS(CellSearcher):
     def get_state(self) -> dict: return dict(opt=self.opt_alpha.state_dict())
     def set_state(self, state: dict): self.before_fit(); self.opt_alpha.load_state_dict(state['opt'])
 
+# %% ../../nbs/training/57_search.ipynb #be975dcf
+def _named(ks: Sequence[int]) -> list[str]: return [OPERATIONS[k] for k in ks]
+
+def _leads(cell) -> bool:
+    try: return bool(parse_genotype(cell))
+    except ImgclsError: return False
+
 # %% ../../nbs/training/57_search.ipynb #153736da
 class ENAS(CellSearcher):
     "Train the weights on cells that a controller writes, and the controller on how well they do."
@@ -176,26 +183,24 @@ class ENAS(CellSearcher):
         super().__init__(**kwargs)
         self.lr, self.entropy, self.samples, self.candidates, self.warmup, self.baseline = lr, entropy, int(samples), int(candidates), warmup, None
 
-    @staticmethod
-    def _cell(ks: Sequence[int]) -> list[str]: return [OPERATIONS[k] for k in ks]
     def start(self):
         with torch.random.fork_rng(): torch.manual_seed(derive_seed(self.seed, 'controller')); self.controller = Controller().to(self.learn.dls.device)
         self.opt_controller = torch.optim.Adam(self.controller.parameters(), self.lr)
 
     def before_batch(self):
         if self.training:
-            with torch.no_grad(): self.learn.model.path = self._cell(self.controller.write()[0][0].tolist())
+            with torch.no_grad(): self.learn.model.path = _named(self.controller.write()[0][0].tolist())
     def after_batch(self):
         if not self.training or self.learn.pct_train < self.warmup: return
         ops, logp, entropy = self.controller.write(n=self.samples)
         x, y = self.judges(self.iter)
-        rewards = torch.tensor([self.judge(self._cell(o), x, y) for o in ops.tolist()], device=x.device)
+        rewards = torch.tensor([self.judge(_named(o), x, y) for o in ops.tolist()], device=x.device)
         self.baseline = rewards.mean().item() if self.baseline is None else .95*self.baseline + .05*rewards.mean().item()
         self.opt_controller.zero_grad()
         reinforce_loss(logp, rewards, self.baseline, entropy, self.entropy).backward()
         self.opt_controller.step()
     def before_validate(self): # The most probable cell stands for the network; while all are alike, the hand-made one
-        with torch.no_grad(): cell = self._cell(self.controller.write(greedy=True)[0][0].tolist())
+        with torch.no_grad(): cell = _named(self.controller.write(greedy=True)[0][0].tolist())
         self.learn.model.path = list(parse_genotype(RESIDUAL_CELL)) if self.baseline is None else cell
         self.settle()
     def after_validate(self): self.learn.model.path = None
@@ -207,7 +212,7 @@ class ENAS(CellSearcher):
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(derive_seed(self.seed, 'candidates'))
             cells = self.controller.write(n=self.candidates)[0].tolist() + self.controller.write(greedy=True)[0].tolist()
-        cells = [c for c in map(self._cell, dict.fromkeys(map(tuple, cells))) if _leads(c)]
+        cells = [c for c in map(_named, dict.fromkeys(map(tuple, cells))) if _leads(c)]
         self.learn.model.choose(max(cells, key=lambda c: self.judge(c, x, y), default=RESIDUAL_CELL))
         self.settle()
         logger.info('found the cell %s', self.learn.model.genotype())
@@ -216,10 +221,6 @@ class ENAS(CellSearcher):
     def set_state(self, state: dict):
         self.before_fit()
         self.controller.load_state_dict(state['controller']); self.opt_controller.load_state_dict(state['opt']); self.baseline = state['baseline']
-
-def _leads(cell) -> bool:
-    try: return bool(parse_genotype(cell))
-    except ImgclsError: return False
 
 # %% ../../nbs/training/57_search.ipynb #d6bae45c
 def found_cell(
