@@ -151,13 +151,22 @@ def _report_run(run, as_json: bool):
     m = run.metrics
     if as_json:
         return _emit(dict(run=str(run.path), **{k: m[k]['value'] for k in ('accuracy', 'top5', 'ece', 'f1_macro')},
-                          **{k: m[k] for k in ('seconds', 'images_per_second', 'epochs')}))
+                          **{k: m[k] for k in ('seconds', 'images_per_second', 'epochs', 'cell') if k in m}))
     _table(_metric_rows(m), f"{m['data']}, {m['n']:,} images of the {m['split']} split; trained {m['epochs']} epochs in {m['seconds']:.0f} s on {m['device']}")
     if m.get('interrupted'): return print(f"Stopped before the end; the run is usable as it is. It goes on with\n\n  imgcls train --out {run.path} --resume")
+    if 'cell' in m: return _report_cell(run, m['cell'])
     print(f"The run is in {run.path}. Next:\n")
     commands = dict(predict=f'{run.path} IMAGE...', evaluate=run.path, report=run.path, serve=run.path)
     for command, rest in commands.items():
         if command in _command_names(): print(f'  imgcls {command} {rest}')
+
+def _report_cell(run, cell: str):
+    "Say what an architecture search has found, and how to train it."
+    import shlex
+    data, size = run.source and f' --data {shlex.quote(run.source)}', run.recipe.size and f' size={run.recipe.size}'
+    print(f"Found the cell {cell}\nThe figures are those of weights that all cells share. The run is in {run.path}. Next, to train this cell by itself:\n")
+    print(f"  imgcls train cell{data or ''} model.options.genotype={cell}{size or ''}")
+
 
 # %% ../nbs/90_cli.ipynb #0cfb5302
 def _data_of(run, data: str | None):

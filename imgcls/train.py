@@ -133,6 +133,7 @@ def write_metrics(
     stopped = dict(interrupted=True) if learn.stoppable.stopped else {}
     facts = dict(**stopped, seconds=round(sum(r['seconds'] for r in rows), 2), epochs=len(rows),
                  images_per_second=round(sum(r['images_per_second'] for r in rows)/max(len(rows), 1), 1), device=str(learn.dls.device))
+    for cb in learn.cbs: facts |= cb.facts() if hasattr(type(cb), 'facts') else {}    # what a method has found, such as a cell
     with atomic_path(run.path/'metrics.json') as tmp: tmp.write_text(json.dumps({**result.to_dict(), **facts}, indent=1), encoding='utf-8')
 
 # %% ../nbs/59_train.ipynb #e2991198

@@ -59,10 +59,10 @@ def draw_cell(
 def operation(
     name: str, # One of `OPERATIONS`
     width: int, # Channels
-    plain_norm: bool = False, # Normalise by the batch at hand, without gain, shift or memory: for networks whose weights are shared
+    gain: bool = True, # Normalisation has a gain and a shift; not in networks where operations compete, since a gain would undo their weights
 ) -> nn.Module: # Keeps the shape
     "An operation of a cell."
-    norm = lambda: nn.BatchNorm2d(width, affine=not plain_norm, track_running_stats=not plain_norm)
+    norm = lambda: nn.BatchNorm2d(width, affine=gain)
     conv = lambda k: nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, k, padding=k//2, bias=False), norm())
     if name == 'pool': return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
     return {'skip': nn.Identity, 'conv1': lambda: conv(1), 'conv3': lambda: conv(3)}[name]()
@@ -104,7 +104,7 @@ class MixedCell(nn.Module):
     "A cell with every operation on every arrow."
     def __init__(self, width: int):
         super().__init__()
-        self.arrows = nn.ModuleList([nn.ModuleDict({o: operation(o, width, plain_norm=True) for o in OPERATIONS if o != 'none'}) for _ in ARROWS])
+        self.arrows = nn.ModuleList([nn.ModuleDict({o: operation(o, width, gain=False) for o in OPERATIONS if o != 'none'}) for _ in ARROWS])
     def forward(self, x, how): # how: weights (6, 5), or the operation of each arrow
         points = [x, 0., 0., 0.]
         for e, (i, j) in enumerate(ARROWS):
