@@ -152,7 +152,7 @@ def _report_run(run, as_json: bool):
     if as_json:
         return _emit(dict(run=str(run.path), **{k: m[k]['value'] for k in ('accuracy', 'top5', 'ece', 'f1_macro')},
                           **{k: m[k] for k in ('seconds', 'images_per_second', 'epochs')}))
-    _table(_metric_rows(m), f"{m['data']}, {m['n']:,} images of the {m['split']} split; trained {m['epochs']} epoch{'s'*(m['epochs'] != 1)} in {m['seconds']:.0f} s on {m['device']}")
+    _table(_metric_rows(m), f"{m['data']}, {m['n']:,} images of the {m['split']} split; trained {m['epochs']} epochs in {m['seconds']:.0f} s on {m['device']}")
     if m.get('interrupted'): return print(f"Stopped before the end; the run is usable as it is. It goes on with\n\n  imgcls train --out {run.path} --resume")
     print(f"The run is in {run.path}. Next:\n")
     commands = dict(predict=f'{run.path} IMAGE...', evaluate=run.path, report=run.path, serve=run.path)
