@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Check what the site shows without building it: every relative link has its target (and heading), every picture has a
-description, no stored output holds an error, a path of somebody's machine or a needlessly large image, and the sidebar
-lists every notebook. Prints one finding a line; leaves 1 if there is any.
+"""Check what the site shows without building it: every relative link has its target (and heading), which is a notebook where
+there is one, every picture has a description, no page loses text to its front matter, no stored output holds an error, a path
+of somebody's machine or a needlessly large image, and the sidebar lists every notebook. Prints one finding a line; leaves 1
+if there is any.
 """
 import ast, base64, configparser, json, posixpath, re, sys
 from pathlib import Path
@@ -95,12 +96,13 @@ class Checker:
     def target(self, where, link, folder, site=True):
         "Report `link`, found in `folder` (relative to nbs/ on the site, else to the root), if it leads nowhere."
         self.links += 1
-        if link.startswith(SITE): link, folder, site = link[len(SITE):].lstrip('/') or 'index.html', '', True
+        if site_wide := link.startswith(SITE): link, folder, site = link[len(SITE):].lstrip('/') or 'index.html', '', True
         elif m := BLOB.match(link): link, folder, site = link[m.end():], '', False
         elif re.match(r'[a-z][a-z0-9+.-]*:|//', link, re.I): return
         path, anchor = urldefrag(unquote(link))
         rel = posixpath.normpath(path.lstrip('/') if path.startswith('/') else posixpath.join(folder, path))
         if rel.startswith('..'): return self.say(where, f"'{link}' leads out of the {'site' if site else 'repository'}")
+        if site and rel in self.html and not site_wide: self.say(where, f"'{link}' works on the site only: link to nbs/{self.html[rel]}, which Quarto rewrites")
         if site: rel = self.html.get(rel, rel)
         if not ((NBS if site else ROOT)/rel).exists(): return self.say(where, f"no such target: '{link}'")
         if site and anchor and rel in self.pages and anchor not in self.pages[rel].anchors: self.say(where, f"no such heading: '{link}'")
@@ -138,7 +140,16 @@ class Checker:
                 if m := LOCAL.search(text): self.say(where, f"the output shows a path of one machine: '{m[0]}...'")
                 if kind == 'text/html' and not hidden: self.html_images(where, text)
 
+    def front(self, p):
+        "nbdev turns the cell with the title into front matter and drops whatever else is in it."
+        if not p.cells or p.cells[0]['cell_type'] == 'raw': return
+        title = next((text for _, text in p.texts if text.startswith('# ')), None)
+        if title is None: return self.say(f'nbs/{p.rel}', 'has no cell that begins with "# Title"')
+        if re.sub(r'\A# .*\n*(> .*\n*)?(- [\w-]+:.*\n*)*', '', title):
+            self.say(f'nbs/{p.rel}', 'text in the cell of the title is not shown on the site: give it a cell of its own')
+
     def page(self, p):
+        self.front(p)
         for place, text in p.texts: self.markdown(f'nbs/{p.rel} {place}'.strip(), text, posixpath.dirname(p.rel), p.anchors)
         for i, c in enumerate(p.cells):
             for out in c.get('outputs', []): self.output(f'nbs/{p.rel} cell {i}', source(c), out)

@@ -43,7 +43,9 @@ def export():
     print(done)
     write('export.json', dict(agreement=done.agreement, max_abs_diff=done.max_abs_diff, megabytes=round(done.megabytes, 3)))
 
-if __name__ == '__main__': dict(prepare=prepare, evaluate=evaluate_run, export=export)[sys.argv[1]]()
+if __name__ == '__main__':
+    try: dict(prepare=prepare, evaluate=evaluate_run, export=export)[sys.argv[1]]()
+    except ImgclsError as e: sys.exit(f'{sys.argv[1]}: {e}')
 '''
 
 def _pipeline(data: str, folder: bool) -> dict:
@@ -112,7 +114,7 @@ def init_project(
     elif '/' in data and not data.startswith(('hf:', 'torchvision:')): raise ImgclsError(f"there is no {data}")
     files = {'recipe.yaml': start.replace(name=start.name).to_yaml(defaults=False), 'params.yaml': yaml.safe_dump(dict(data=data)), 'steps.py': _STEPS,
              'dvc.yaml': yaml.safe_dump(_pipeline(data, is_path), sort_keys=False), 'look.ipynb': json.dumps(_notebook(data), indent=1, ensure_ascii=False) + '\n',
-             'README.md': _README.format(name=folder.resolve().name), '.gitignore': '/run\n/export/model.onnx\n__pycache__/\n.ipynb_checkpoints/\nwandb/\nmlruns/\nmlflow.db\n'}
+             'README.md': _README.format(name=folder.resolve().name), '.gitignore': '/run\n/export/model.onnx\n__pycache__/\n.ipynb_checkpoints/\ndvc_plots/\nwandb/\nmlruns/\nmlflow.db\n'}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         if name in ('README.md', '.gitignore') and (folder/name).exists(): continue

@@ -66,7 +66,7 @@ def class_balanced_weights(
 ) -> torch.Tensor: # float32 (K,), with mean 1 over the training images
     "Weights by the effective number of images."
     if not 0 <= beta < 1: raise ImgclsError(f"beta is at least 0 and below 1, not {beta}")
-    n = torch.as_tensor(counts, dtype=torch.float64)
+    n = torch.tensor([float(c) for c in counts], dtype=torch.float64)    # counts may be a read-only array
     w = torch.where(n > 0, (1-beta)/(1 - beta**n.clamp_min(1)), 0)
     return (w*n.sum()/(w*n).sum()).float()
 

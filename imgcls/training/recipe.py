@@ -182,12 +182,17 @@ def _fields_at(path: tuple) -> list[str]:
         if not (isinstance(section, type) and issubclass(section, BaseModel)): return []
     return list(section.model_fields)
 
+def _hint(loc: tuple) -> str:
+    "What an unknown key may have been meant to be: one of that name in a section, else a similar one."
+    inside = [f'{k}.{loc[0]}' for k in _RecipeFields.model_fields if loc[0] in _fields_at((k,))] if len(loc) == 1 else []
+    return f" Did you mean '{inside[0]}'?" if inside else did_you_mean(loc[-1], _fields_at(loc[:-1]))
+
 def _explain(error: ValidationError, where: str) -> ImgclsError:
     "Pydantic's list of complaints as one line."
     lines = []
     for e in error.errors():
         loc, key = e['loc'], '.'.join(str(o) for o in e['loc'])
-        if e['type'] == 'extra_forbidden': lines.append(f"unknown key '{key}'.{did_you_mean(loc[-1], _fields_at(loc[:-1]))}")
+        if e['type'] == 'extra_forbidden': lines.append(f"unknown key '{key}'.{_hint(loc)}")
         else: lines.append(f"{key or 'recipe'}: {e['msg']} (got {e['input']!r})" if not isinstance(e['input'], dict) else f"{key}: {e['msg']}")
     return ImgclsError(f"{where}: " + ' '.join(dict.fromkeys(lines)))
 
