@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/91_all.ipynb #2e0e467c
 from .core import *
 from .data.decode import *
+from .data.resample import *
 from .data.pixels import *
 from .data.sources import *
 from .data.splits import *

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from .core import *
 from .data.decode import *
+from .data.resample import *
 from .data.imageset import *
 from .data.loaders import *
 from .models.zoo import *

@@ -23,6 +23,7 @@ from ..core import *
 from .pixels import *
 from .pixels import _digest, _positions
 from .decode import *
+from .resample import *
 
 # %% ../../nbs/data/13_imageset.ipynb #11ad9ff4
 _all_ = ["MappedImages"]   # what `.images` may be
@@ -341,7 +342,7 @@ def _in_memory(job: _Job) -> _Decoded:
     return replace(done, pixels=MemoryImages(torch.from_numpy(out[:len(done.kept)]), done.digests))
 
 # %% ../../nbs/data/13_imageset.ipynb #ab970b27
-_VERSION = 1 # Of the cache's format and of decoding: raise it when either changes
+_VERSION = 2 # Of the cache's format and of decoding: raise it when either changes
 
 def _cache_folder(job: _Job) -> Path:
     "Where the images of `job` are cached."

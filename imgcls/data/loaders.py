@@ -15,6 +15,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from ..core import *
 from .decode import *
+from .resample import *
 from .pixels import *
 from .imageset import *
 from .transforms import *

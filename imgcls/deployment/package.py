@@ -15,7 +15,7 @@ from .session import *
 from .service import *
 
 # %% ../../nbs/deployment/74_package.ipynb #0d5d8ad1
-_MODULES = ['__init__.py', 'core.py', 'data/__init__.py', 'data/decode.py', 'deployment/__init__.py', 'deployment/session.py', 'deployment/batching.py', 'deployment/service.py', 'deployment/clouds.py']
+_MODULES = ['__init__.py', 'core.py', 'data/__init__.py', 'data/decode.py', 'data/resample.py', 'deployment/__init__.py', 'deployment/session.py', 'deployment/batching.py', 'deployment/service.py', 'deployment/clouds.py']
 _NEEDS = ['numpy', 'pillow', 'pydantic', 'tqdm', 'onnxruntime']
 _HTTP = ['fastapi', 'uvicorn', 'python-multipart', 'prometheus-client']
 

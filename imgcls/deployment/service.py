@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from ..core import *
 from ..data.decode import *
+from ..data.resample import *
 from .session import *
 from .batching import *
 

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 from ..core import *
 from ..data.decode import *
+from ..data.resample import *
 from ..data.imageset import *
 from ..data.loaders import *
 from ..models.baselines import *

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from ..core import *
 from ..data.decode import *
+from ..data.resample import *
 from ..data.imageset import *
 from ..training.adversarial import *
 from ..classifier import *
