@@ -9,7 +9,7 @@ __all__ = ['OPSET', 'PreparePixels', 'CalibratedNetwork', 'export_graph', 'to_on
 # %% ../../nbs/deployment/70_onnx.ipynb #53cf7f01
 import copy, io, json, logging, time, warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
@@ -80,15 +80,13 @@ OPSET = 18    # what onnxruntime-web, OpenVINO and TensorRT read
 @contextmanager
 def _quiet():
     "What exporters say to their own developers."
-    loggers = [logging.getLogger(n) for n in ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
-    levels = [l.level for l in loggers]
+    before = logging.root.manager.disable
     try:
-        for l in loggers: l.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):    # some print whole graphs
             warnings.simplefilter('ignore')
             yield
-    finally:
-        for l, level in zip(loggers, levels): l.setLevel(level)
+    finally: logging.disable(before)
 
 def _captured(net: nn.Module, sample: torch.Tensor, outputs: Sequence[str]):
     "Images to `outputs`, by `torch.onnx.export(dynamo=True)`."
