@@ -37,8 +37,8 @@ def new_run_dir(
     numbers = (n for n in range(1, 1_000_000) if not (Path(parent)/f'{stem}-{n}').exists())
     return Path(parent)/f'{stem}-{next(numbers)}'
 
-def _start(run: Run, recipe: Recipe, source: str | None, resume: bool):
-    "Make the directory, or check that it is one to resume."
+def _check(run: Run, recipe: Recipe, resume: bool):
+    "Whether the directory can be made, or is one to resume."
     if resume:
         if not (run.path/'recipe.yaml').is_file(): raise ImgclsError(f"there is no run to resume at {run.path}: start one without resume")
         for half in [*run.path.glob('.*.tmp'), *run.path.glob('checkpoint/.*.tmp')]: half.unlink(missing_ok=True)    # of a killed process
@@ -47,6 +47,9 @@ def _start(run: Run, recipe: Recipe, source: str | None, resume: bool):
     begun = {'checkpoint'} if not (run.path/'checkpoint'/'state.safetensors').exists() else set()    # killed before anything was trained
     if run.path.exists() and (not run.path.is_dir() or {p.name for p in run.path.iterdir()} - begun):
         raise ImgclsError(f"{run.path} is not empty: choose another directory, or resume the run in it")
+
+def _start(run: Run, recipe: Recipe, source: str | None):
+    "Make the directory."
     with atomic_path(run.path/'checkpoint'/'start.json') as tmp: tmp.write_text(json.dumps(dict(source=source)), encoding='utf-8')
     with atomic_path(run.path/'environment.txt') as tmp: tmp.write_text('\n'.join(installed()) + '\n', encoding='utf-8')
     recipe.save(run.path/'recipe.yaml')
@@ -83,11 +86,12 @@ def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     if recipe.budget is not None:
         recipe = Recipe.make(agree(fit_to_budget(imageset, recipe, device, **parts).model_dump(mode='json')))
         parts = method_parts(recipe, imageset, device)    # as new
-    on_main(_start, run, recipe, source, resume)
-    announce('run', str(run.path))    # to a launcher, for its messages
+    on_main(_check, run, recipe, resume)
     if agree(run.finished): return run
     trackers = SafeTrackers(recipe.track if world().main else ())    # a package that is missing is said now
-    learn = build_learner(imageset, recipe, device, run.path/'history.csv', plot, **parts)
+    learn = build_learner(imageset, recipe, device, run.path/'history.csv', plot, **parts)    # and so is all that does not fit
+    if not resume: on_main(_start, run, recipe, source)
+    announce('run', str(run.path))    # to a launcher, for its messages
     checkpoint = run.path/'checkpoint'/'state.safetensors'
     if trackers.trackers:
         trackers.start(run.path.name, {**flat(recipe.model_dump(mode='json')), 'data.name': imageset.name, 'data.fingerprint': imageset.fingerprint, 'data.images': len(imageset)}, run.path, learn.model)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OFFLINE_MODEL', 'list_models', 'model_config', 'patch_size', 'stem_arguments', 'adapt_stem', 'offline_weights',
-           'create_model', 'head_parameters', 'layer_groups']
+           'create_model', 'head_parameters', 'linear_head', 'layer_groups']
 
 # %% ../../nbs/models/22_zoo.ipynb #2f6d8fd7
 from fnmatch import fnmatch
@@ -192,6 +192,15 @@ def head_parameters(
     params = [p for h in (heads if isinstance(heads, (tuple, list)) else [heads]) for p in h.parameters()]
     if not params: raise ImgclsError("the network has no classifier. Build it with num_classes of 1 or more.")
     return params
+
+# %% ../../nbs/models/22_zoo.ipynb #29dfeca9
+def linear_head(
+    model: nn.Module, # A network from `create_model`
+) -> nn.Linear: # Its last layer
+    "The last layer of a network that ends in a linear one."
+    head = getattr(model, 'get_classifier', lambda: None)()
+    if not isinstance(head, nn.Linear) or head.bias is None: raise ImgclsError(f"this needs a network with a linear last layer with a bias, and {type(model).__name__} has none: try resnet9, simple_cnn or tf_efficientnet_lite0")
+    return head
 
 # %% ../../nbs/models/22_zoo.ipynb #b7a0e506
 def _layers(model):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from ..core import *
 from ..data.imageset import *
+from ..models.zoo import *
 from ..evaluation.statistics import *
 from ..training.recipe import *
 from ..training.learner import *
@@ -67,7 +68,7 @@ def with_probe(
     info = classifier.info.model_copy(update=dict(temperature=1., abstention_threshold=0., abstention_curve=()))    # those of the old layer
     out = Classifier(copy.deepcopy(classifier.model), info, classifier.device, classifier.outliers)
     with torch.no_grad():
-        for p, q in zip(probe_layer(out.model).parameters(), linear_probe(features, labels, len(classifier.classes))): p.copy_(q)
+        for p, q in zip(linear_head(out.model).parameters(), linear_probe(features, labels, len(classifier.classes))): p.copy_(q)
     return out
 
 def probe_accuracy(

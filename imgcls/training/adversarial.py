@@ -170,7 +170,7 @@ def adversarial_callback(
     "The callback for the options of a recipe's method."
     known = dict(epsilon=8., steps=2, step_size=None, norm='linf', random_start=True, warmup=0.)
     for k, v in options.items():
-        if k not in known: raise ImgclsError(f"adversarial training has no option '{k}'.{did_you_mean(k, known)} It has: {', '.join(known)}")
+        if k not in known: raise ImgclsError(f"adversarial training has no option '{k}'. It has: {', '.join(known)}")
         if isinstance(v, str) != (k == 'norm'): raise ImgclsError(f"method.options.{k} should be {'linf or l2' if k == 'norm' else 'a number'}, not '{v}'")
     o = known | options
     if o['steps'] == int(o['steps']): o['steps'] = int(o['steps'])

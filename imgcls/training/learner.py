@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelEpochException, TrainEvalCallback
 from fastai.callback.fp16 import MixedPrecision
-from fastai.callback.training import GradientClip
 from fastai.learner import Learner
 from fastai.callback.schedule import *
 from fastcore.basics import noop
@@ -72,7 +71,9 @@ def augmentation(
     steps, (_, h, w) = [], shape
     if not section.random_resized_crop and (h != w or h > prep.size): steps.append(Resize(prep.size, prep.resize)); h = prep.size
     if section.random_resized_crop: steps.append(RandomResizedCrop(prep.size, scale=section.random_resized_crop))
-    elif section.crop_padding: steps.append(RandomCrop(h, padding=section.crop_padding))
+    elif section.crop_padding:
+        if section.crop_padding >= h: raise ImgclsError(f"augment.crop_padding={section.crop_padding} is too much for images of {h}×{h} pixels: {h - 1} at most" + (', or a larger size' if h == prep.size else ''))
+        steps.append(RandomCrop(h, padding=section.crop_padding))
     if section.flip and section.flip != 'alternating': steps.append(RandomFlip(section.flip))    # alternating flips are the loader's
     if section.policy != 'none': steps.append(_policy(section, h))
     if any(section.color_jitter.model_dump().values()): steps.append(ColorJitter(**section.color_jitter.model_dump()))
@@ -181,7 +182,7 @@ def recipe_callbacks(
     mix = recipe.mixing
     if mix.on: cbs.append(Mixing(num_classes, mix.mixup_alpha, mix.cutmix_alpha, mix.cutmix_probability, mix.probability))
     if recipe.ema: cbs.append(EMA(recipe.ema))
-    if recipe.gradient_clip: cbs.append(GradientClip(recipe.gradient_clip))
+    if recipe.gradient_clip: cbs.append(ClipGradients(recipe.gradient_clip))
     if recipe.transfer.freeze_epochs: cbs.append(Thaw(groups, recipe.transfer.freeze_epochs, recipe.transfer.gradual))
     if recipe.progressive_sizes: cbs.append(ProgressiveSize(recipe.progressive_sizes))
     if amp := _amp_mode(recipe.amp, device): cbs.append(MixedPrecision(amp) if amp == 'fp16' else Autocast(device.type))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['view_transform', 'tile', 'untile', 'Views', 'contrast', 'momentum_at', 'follow', 'teacher_entropies',
-           'neighbour_scores', 'linear_probe', 'feature_spread', 'effective_rank', 'collapse_warning', 'probe_layer',
+           'neighbour_scores', 'linear_probe', 'feature_spread', 'effective_rank', 'collapse_warning',
            'learner_features', 'Probed', 'SelfSupervised', 'SimCLR', 'Twin', 'MoCoV3', 'LocalViews', 'DINO',
            'check_self_supervised', 'with_unlabelled', 'self_supervised']
 
@@ -173,14 +173,6 @@ def collapse_warning(
     return None
 
 # %% ../../nbs/training/53_ssl.ipynb #1a063957
-def probe_layer(
-    model: nn.Module, # From `create_model`
-) -> nn.Linear: # Its last layer
-    "The last layer, which the linear probe will replace."
-    head = getattr(model, 'get_classifier', lambda: None)()
-    if not isinstance(head, nn.Linear) or head.bias is None: raise ImgclsError(f"self-supervision needs a network with a linear last layer with a bias, and {type(model).__name__} has none: try resnet9, simple_cnn or tf_efficientnet_lite0")
-    return head
-
 @torch.no_grad()
 def learner_features(
     learn, # From `build_learner`
@@ -226,7 +218,7 @@ class Probed(Callback):
     @torch.no_grad()
     def write_head(self):
         "Fit a linear probe to the labelled training images, and put it into the last layer."
-        (idx, y), head = self.labelled(50_000), probe_layer(self.learn.model)
+        (idx, y), head = self.labelled(50_000), linear_head(self.learn.model)
         weight, bias = linear_probe(learner_features(self.learn, idx), y, len(self.learn.imageset.classes))
         head.weight.copy_(weight); head.bias.copy_(bias)
 
@@ -241,7 +233,7 @@ class SelfSupervised(Probed):
         learn, split = self.learn, self.learn.splitter
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)    # of PyTorch, about the weight norm that lightly uses
-            torch.manual_seed(derive_seed(self.seed, 'heads')); self.make_heads(probe_layer(learn.model).in_features, learn.dls.device)
+            torch.manual_seed(derive_seed(self.seed, 'heads')); self.make_heads(linear_head(learn.model).in_features, learn.dls.device)
         def with_heads(model): *body, last = split(model); return [*body, [*last, *(p for p in self.heads.parameters() if p.requires_grad)]]
         learn.splitter = with_heads
 
@@ -429,7 +421,7 @@ def self_supervised(
     "The callback for a recipe with the method simclr, mocov3 or dino."
     options, spec = check_self_supervised(recipe), recipe.model
     _lightly('loss')
-    probe_layer(create_model(spec.name, max(2, len(imageset.classes)), imageset.channels, None, False, spec.small_stem, **spec.options))    # an error is said before anything is written
+    linear_head(create_model(spec.name, max(2, len(imageset.classes)), imageset.channels, None, False, spec.small_stem, **spec.options))    # an error is said before anything is written
     return [_CALLBACKS[recipe.method.name](recipe.seed, **options)]
 
 for _name in _CALLBACKS: register_method(_name, with_unlabelled)(self_supervised)
