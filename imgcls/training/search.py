@@ -240,7 +240,7 @@ def search_callback(
     name, options = recipe.method.name, dict(recipe.method.options)
     known = dict(darts=dict(order=1., lr=.02, weight_decay=1e-3, batch_size=64.), enas=dict(lr=.01, entropy=.01, samples=2., candidates=20., warmup=.5, batch_size=64.))[name]
     for k, v in options.items():
-        if k not in known: raise ImgclsError(f"{name} has no option '{k}'. It has: {', '.join(known)}")
+        if k not in known: raise ImgclsError(f"{name} has no option '{k}'.{did_you_mean(k, known)}")
         if isinstance(v, str) or not v >= 0 or (v == 0 and k not in ('weight_decay', 'entropy', 'warmup')): raise ImgclsError(f"method.options.{k} should be a number above 0, not '{v}'")
         if k in ('batch_size', 'samples', 'candidates', 'order') and v != int(v): raise ImgclsError(f"method.options.{k} should be a whole number, not {v:g}")
     o = known | options
