@@ -81,7 +81,7 @@ class LogitAdjustedLoss(ClassLoss):
     "Cross-entropy of logits to which the logarithms of the class shares are added."
     def __init__(self, counts, tau: float = 1., label_smoothing: float = 0., reduction: str = 'mean'):
         super().__init__(label_smoothing, reduction=reduction)
-        n = torch.as_tensor(counts, dtype=torch.float32).clamp_min(1)
+        n = torch.tensor([float(c) for c in counts]).clamp_min(1)    # counts may be a read-only array
         self.register_buffer('shift', tau*(n/n.sum()).log())
     def cost(self, logits: torch.Tensor) -> torch.Tensor: return super().cost(logits + self.shift)
 
