@@ -79,6 +79,7 @@ def train(
 def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     "`train`, in one process or in each of several: rank 0 writes."
     imageset = method_images(imageset, recipe)
+    if len(imageset.classes) < 2: raise ImgclsError(f"{imageset.name} has one class, {imageset.classes[0]}, and a classifier tells two or more apart: add images of something else")
     run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
     recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size, recipe.batch_size))
     parts = method_parts(recipe, imageset, device)    # a teacher that does not fit and a wrong option are said before anything is written

@@ -209,7 +209,7 @@ def image_loaders(
 ) -> DataLoaders: # fastai's, with `c` and `vocab`
     "Loaders for training and validation."
     for split in ('train', 'valid'):
-        if not len(imageset.splits.get(split, ())): raise ImgclsError(f"{imageset.name} has no images in its split '{split}'")
+        if not len(imageset.splits.get(split, ())): raise ImgclsError(f"{imageset.name} has no images in its split '{split}': add images to each class, or choose some for it")
     common = dict(seed=seed, device=device, channels_last=channels_last)
     n = len(imageset.splits['train'])
     train = BatchLoader(imageset, imageset.splits['train'], bs, shuffle=True, drop_last=n >= bs, tfm=train_tfm, parts=parts, share=share,

@@ -27,6 +27,7 @@ from ..models.zoo import *
 from .processes import *
 from .recipe import *
 from .teacher import *
+from .learner import *
 from .methods import *
 from ..classifier import *
 
@@ -276,4 +277,7 @@ def continual(
     if not run: return [Continual(**o, seed=recipe.seed)]
     before = load_classifier(run, device=device)
     if tuple(imageset.classes[:len(before.classes)]) != tuple(before.classes): raise ImgclsError(f"the classes of {run} come first: with_old_classes(imageset, recipe), or train, which does it")
+    spec = recipe.model
+    mine = create_model(spec.name, len(imageset.classes), imageset.channels, input_size(imageset, recipe), False, False if spec.pretrained and spec.small_stem is None else spec.small_stem, **spec.options)
+    take_weights(mine, before.model)    # another network is said before anything is computed
     return [Continual(before, known_by(run, before, o['images'], o['strength'] > 0), **o, seed=recipe.seed)]

@@ -60,6 +60,7 @@ class Episodes:
     ):
         labels = np.asarray(labels)
         classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+        if len(classes) < 2: raise ImgclsError("episodes need images of two classes or more")
         if min(ways, shots, queries) < 1 or ways < 2: raise ImgclsError(f"an episode has at least 2 ways, 1 shot and 1 query, not {ways}, {shots} and {queries}")
         if len(classes) < ways: raise ImgclsError(f"episodes of {ways} ways need as many classes, and there are {len(classes)}: ways={len(classes)}")
         self.ways, self.shots, self.queries = ways, shots, queries
@@ -97,13 +98,19 @@ class Prototypical(Callback):
         seed: int = 0, # Decides the episodes
     ): self.ways, self.shots, self.queries, self.reference, self.seed, self._hook = ways, shots, queries, reference, seed, None
 
+    def make(self, labels, bs: int, names) -> Episodes: # As for `Episodes`; bs: how many images a batch may have
+        "Episodes that fit into batches."
+        labels = np.asarray(labels)
+        ways = max(1, min(self.ways, len(np.unique(labels[labels >= 0]))))
+        queries = bs//ways - self.shots if self.queries is None else self.queries
+        if queries < 1: raise ImgclsError(f"a batch of {bs} images has no room for {self.shots} shots and a query of each of {ways} classes: fewer shots or ways, or batch_size={ways*(self.shots + 1)} or more")
+        return Episodes(labels, ways, self.shots, queries, names)
+
     def before_fit(self):
         linear_head(self.learn.model)
-        dl, names = self.dls.train, self.learn.imageset.classes
-        labels = dl.labels.cpu().numpy()
-        ways = min(self.ways, len(np.unique(labels[labels >= 0])))
-        self.episodes = Episodes(labels, ways, self.shots, dl.bs//ways - self.shots if self.queries is None else self.queries, names)
-        self._bs, dl.bs, dl.order = dl.bs, ways*self.episodes.images, self.positions
+        dl = self.dls.train
+        self.episodes = self.make(dl.labels.cpu().numpy(), dl.bs, self.learn.imageset.classes)
+        self._bs, dl.bs, dl.order = dl.bs, self.episodes.ways*self.episodes.images, self.positions
 
     def positions(self) -> np.ndarray:
         "Images of an epoch, episode by episode."
@@ -149,7 +156,7 @@ def check_episodes(
     known = ('ways', 'shots', 'queries', 'reference')
     for k, v in options.items():
         if k not in known: raise ImgclsError(f"the method prototypical has no option '{k}'.{did_you_mean(k, known)}")
-        if isinstance(v, (bool, str)) or v != int(v) or v < (2 if k == 'ways' else 1): raise ImgclsError(f"method.options.{k} is a whole number, {2 if k == 'ways' else 1} or more, not {v!r}")
+        if isinstance(v, (bool, str)) or v != int(v) or v < (2 if k == 'ways' else 1): raise ImgclsError(f"method.options.{k} is a whole number, {2 if k == 'ways' else 1} or more, not {repr(v) if isinstance(v, (bool, str)) else f'{v:g}'}")
     for key, wrong in dict(mixing=recipe.mixing.on, teacher=bool(recipe.teacher), sampler=recipe.sampler != 'shuffle', loss=recipe.loss != 'cross_entropy', accumulate=recipe.accumulate > 1).items():
         if wrong: raise ImgclsError(f"the method prototypical trains on episodes, which do not go with '{key}': leave it out of the recipe")
     return {k: int(v) for k, v in options.items()}
@@ -161,4 +168,7 @@ def prototypical(
     device: str | torch.device | None = None, # Not used
 ) -> list[Callback]:
     "The callback for a recipe with the method prototypical."
-    return [Prototypical(**check_episodes(recipe, recipe.method.options), seed=recipe.seed)]
+    spec, train, cb = recipe.model, imageset.splits.get('train', []), Prototypical(**check_episodes(recipe, recipe.method.options), seed=recipe.seed)
+    linear_head(create_model(spec.name, max(2, len(imageset.classes)), imageset.channels, None, False, spec.small_stem, **spec.options))    # errors are said before anything is written
+    cb.make(imageset.labels.numpy()[train], min(recipe.batch_size, len(train)), imageset.classes)
+    return [cb]

@@ -81,6 +81,7 @@ class LogitAdjustedLoss(ClassLoss):
     "Cross-entropy of logits to which the logarithms of the class shares are added."
     def __init__(self, counts, tau: float = 1., label_smoothing: float = 0., reduction: str = 'mean'):
         super().__init__(label_smoothing, reduction=reduction)
+        if not tau >= 0: raise ImgclsError(f"tau is 0 or more, not {tau}")
         n = torch.tensor([float(c) for c in counts]).clamp_min(1)    # counts may be a read-only array
         self.register_buffer('shift', tau*(n/n.sum()).log())
     def cost(self, logits: torch.Tensor) -> torch.Tensor: return super().cost(logits + self.shift)

@@ -421,6 +421,8 @@ def self_supervised(
     "The callback for a recipe with the method simclr, mocov3 or dino."
     options, spec = check_self_supervised(recipe), recipe.model
     _lightly('loss')
+    known = imageset.labels.numpy()[imageset.splits.get('train', [])]
+    if len(np.unique(known[known >= 0])) < 2: raise ImgclsError("learning needs no labels, but the last layer does: training images of two classes or more")
     linear_head(create_model(spec.name, max(2, len(imageset.classes)), imageset.channels, None, False, spec.small_stem, **spec.options))    # an error is said before anything is written
     return [_CALLBACKS[recipe.method.name](recipe.seed, **options)]
 
