@@ -81,10 +81,12 @@ def fit_to_budget(
     sizes = [s for s, _ in recipe.progressive_sizes] + [None]
     learn = build_learner(imageset, recipe, device, **parts)
     all_steps = len(learn.dls.train)
-    mean_step = 0.
-    for size, first, last in zip(sizes, ends, ends[1:]):
-        if last <= first: continue
+    mean_step, frozen = 0., min(recipe.transfer.freeze_epochs/recipe.epochs, 1.)
+    cuts = sorted({*ends, frozen})
+    for first, last in zip(cuts, cuts[1:]):
+        size = next(s for s, end in zip(sizes, ends[1:]) if first < end)
         if hasattr(learn, 'progressive_size'): learn.progressive_size.sizes = [(size, 2.)] if size else []
+        if hasattr(learn, 'thaw') and first >= frozen: learn.thaw.freeze_epochs, learn.thaw.gradual = 0, False    # a step of the whole network takes longer
         mean_step += (last-first)*step_seconds(learn, seconds=min(2., budget/100))
     validation = valid_seconds(learn)
     left = budget*(1-margin) - (time.perf_counter() - begin)
