@@ -74,7 +74,7 @@ def fit_image(
     if mode == 'pad': to_h, to_w = _fit(h, w, size)
     h, w, _ = image.shape
     x = _rows(image.reshape(h, w*c), to_h, 2**-8)                                                   # sixteenths of a level
-    x = _rows(x.reshape(to_h, w, c).transpose(1, 2, 0).reshape(w, c*to_h), to_w, 2**-16).reshape(to_w, c, to_h)
+    x = _rows(x.reshape(to_h, w, c).transpose(1, 2, 0).reshape(w, c*to_h), to_w, 2**-16).reshape(to_w, c, to_h).astype(np.uint8)
     out = np.full((size, size, c), 128, np.uint8)
     inner = out[(size-to_h)//2:, (size-to_w)//2:][:to_h, :to_w]
     for k in range(c): inner[..., k] = x[:, k].T

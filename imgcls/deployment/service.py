@@ -101,7 +101,7 @@ def read_upload(
         raise Refused(status, str(e).removeprefix('the image (bytes): ').removesuffix(' Make it smaller, or raise max_pixels.')) from e
 
 # %% ../../nbs/deployment/72_service.ipynb #6609035a
-OVERHEAD = .0003 # Seconds that it takes to hand a batch to the model's thread and its answers back, about
+OVERHEAD = .0005 # Seconds that it takes to hand a batch to the model's thread and its answers back, about
 
 def best_batch(
     f: Callable[[int], Any], # Works on a batch of so many images
@@ -290,7 +290,7 @@ class _State:
             state_tasks.add(task := asyncio.create_task(old.retire())); task.add_done_callback(state_tasks.discard)
 
 # %% ../../nbs/deployment/72_service.ipynb #400f9be3
-async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
+async def _predict(state: _State, files, topk: int, abstain: bool) -> Answer:
     "All files of one request."
     start, model, c = time.perf_counter(), state.model, state.model.classifier
     times = dict(decode=0., model=0.)
@@ -301,7 +301,7 @@ async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
         p, = top_predictions(probs[None], c.classes, min(topk, len(c.classes)), c.threshold if abstain else 0., np.array([abstain and similarity < c.outlier_threshold]))
         return ImagePrediction(file=upload.filename, **p.to_dict())
     model.users += 1
-    try: rows = await asyncio.gather(*map(one, file))
+    try: rows = await asyncio.gather(*map(one, files))
     finally: model.users -= 1
     ms = lambda s: round(1e3*s, 2)
     return Answer(predictions=rows, model=model.info, timings=Timings(decode=ms(times['decode']), model=ms(times['model']), total=ms(time.perf_counter() - start)))
@@ -309,6 +309,9 @@ async def _predict(state: _State, file, topk: int, abstain: bool) -> Answer:
 # %% ../../nbs/deployment/72_service.ipynb #13ce58e5
 _DOC = """Send one or several images in form fields named `file`. One that cannot be read does not stop the others: its entry has `error` and `status`.
 If none can be read, the first one's status is that of the whole answer."""
+
+_FORM = dict(required=True, content={'multipart/form-data': dict(schema=dict(type='object', required=['file'], properties=dict(
+    file=dict(type='array', minItems=1, items=dict(type='string', format='binary'), description='image files'))))})
 
 def create_app(
     run: str | Path, # A run directory
@@ -319,7 +322,8 @@ def create_app(
 ): # A `fastapi.FastAPI`, for uvicorn or any other ASGI server
     "The service as an application."
     fastapi = require('fastapi', 'serve'); require('multipart', 'serve')
-    from fastapi import File, HTTPException, Query, Response, Security, UploadFile
+    from fastapi import HTTPException, Query, Request, Response, Security
+    from starlette.datastructures import UploadFile
     from fastapi.security import APIKeyHeader
     state = _State(run, backend, device, limits)
 
@@ -335,13 +339,16 @@ def create_app(
     problems = {s: dict(model=Problem, description=d) for s, d in {401: 'no or a wrong API key', 408: 'the upload took too long', 413: 'too large', 415: 'not an image', 422: 'a broken image or parameter',
                                                                     429: 'too many requests from one client', 503: 'too many requests'}.items()}
 
-    @app.post('/predict', response_model=Answer, responses={400: dict(model=Problem, description='a damaged form'), **problems}, description=_DOC,
+    @app.post('/predict', response_model=Answer, responses={400: dict(model=Problem, description='a damaged form'), **problems}, description=_DOC, openapi_extra=dict(requestBody=_FORM),
               dependencies=[Security(APIKeyHeader(name='X-API-Key', auto_error=False))] if api_key is not None else [])
-    async def predict(file: Annotated[list[UploadFile], File(min_length=1, description='image files')], topk: Annotated[int, Query(ge=1, le=10_000, description='how many classes to name')] = 5,
+    async def predict(request: Request, topk: Annotated[int, Query(ge=1, le=10_000, description='how many classes to name')] = 5,
                       abstain: Annotated[bool, Query(description='it may answer "none of these"')] = False):
-        if len(file) > limits.files: raise HTTPException(413, f'{len(file)} files in one request, at most {limits.files} are allowed')
         try:
-            async with asyncio.timeout(limits.seconds): answer = await _predict(state, file, topk, abstain)
+            async with request.form() as form:    # by hand: FastAPI's way to it takes as long as the form
+                files = form.getlist('file')
+                if not files or not all(isinstance(f, UploadFile) for f in files): raise HTTPException(422, "the images go into form fields named 'file', each with a file name")
+                if len(files) > limits.files: raise HTTPException(413, f'{len(files)} files in one request, at most {limits.files} are allowed')
+                async with asyncio.timeout(limits.seconds): answer = await _predict(state, files, topk, abstain)
         except TimeoutError: raise HTTPException(503, f'no answer within {limits.seconds:g} seconds', {'retry-after': '1'}) from None
         if all(p.error for p in answer.predictions): raise HTTPException(answer.predictions[0].status, '; '.join(p.error for p in answer.predictions))
         return Response(answer.model_dump_json(by_alias=True), media_type='application/json')    # FastAPI would check it once more
