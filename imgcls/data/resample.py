@@ -7,6 +7,7 @@ __all__ = ['RESIZE_MODES', 'filter_taps', 'fit_image', 'resize']
 
 # %% ../../nbs/data/05_resample.ipynb #81be77e6
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 import numpy as np
 from ..core import *
@@ -43,12 +44,18 @@ def _fit(
     return larger((2*h*size+long)//(2*long), 1), larger((2*w*size+long)//(2*long), 1)   # rounded, in integers
 
 # %% ../../nbs/data/05_resample.ipynb #c6a50b01
+@lru_cache(128)
+def _taps(n: int, size: int) -> tuple[np.ndarray, np.ndarray]: # int64 (size, K), float32 (size, 1, K)
+    i, w = filter_taps(n, size)
+    return i, w[:, None].astype(np.float32)
+
 def _rows(x: np.ndarray, size: int, scale: float) -> np.ndarray: # (n, M) -> float32 (size, M), whole numbers
     "Filter the first axis, multiply and round."
-    i, w = filter_taps(len(x), size)
+    i, w = _taps(len(x), size)
     out, some = np.empty((size, x.shape[1]), np.float32), max(1, 2**24//(i.shape[1]*x.shape[1]))
-    for k in range(0, size, some): np.matmul(w[k:k+some, None].astype(np.float32), x[i[k:k+some]].astype(np.float32), out=out[k:k+some, None])
-    return np.floor(out*np.float32(scale) + np.float32(.5))
+    for k in range(0, size, some): np.matmul(w[k:k+some], x[i[k:k+some]].astype(np.float32, copy=False), out=out[k:k+some, None])
+    out *= np.float32(scale); out += np.float32(.5)
+    return np.floor(out, out=out)
 
 # %% ../../nbs/data/05_resample.ipynb #ef0cae2f
 def fit_image(
@@ -67,11 +74,10 @@ def fit_image(
     if mode == 'pad': to_h, to_w = _fit(h, w, size)
     h, w, _ = image.shape
     x = _rows(image.reshape(h, w*c), to_h, 2**-8)                                                   # sixteenths of a level
-    x = _rows(x.reshape(to_h, w, c).swapaxes(0, 1).reshape(w, to_h*c), to_w, 2**-16)
-    x = x.reshape(to_w, to_h, c).swapaxes(0, 1).astype(np.uint8)
-    if mode != 'pad': return np.ascontiguousarray(x)
+    x = _rows(x.reshape(to_h, w, c).transpose(1, 2, 0).reshape(w, c*to_h), to_w, 2**-16).reshape(to_w, c, to_h).astype(np.uint8)
     out = np.full((size, size, c), 128, np.uint8)
-    out[(size-to_h)//2:, (size-to_w)//2:][:to_h, :to_w] = x
+    inner = out[(size-to_h)//2:, (size-to_w)//2:][:to_h, :to_w]
+    for k in range(c): inner[..., k] = x[:, k].T
     return out
 
 # %% ../../nbs/data/05_resample.ipynb #b1e2e4c9

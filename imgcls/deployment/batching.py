@@ -8,41 +8,76 @@ __all__ = ['MicroBatcher']
 # %% ../../nbs/deployment/28_batching.ipynb #e3627381
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 # %% ../../nbs/deployment/28_batching.ipynb #5768d626
 class MicroBatcher:
-    "Call it with one item and await its answer; items that wait together are worked on together."
+    "Await it with one item and get its answer; items that wait together are worked on together."
     def __init__(self,
-        work: Callable[[Sequence[Any]], Sequence[Any]], # Some items -> an answer for each, in a thread; if it raises, all of these items fail
-        size: int = 32, # At most so many items at once
+        work: Callable[[Sequence[Any]], Sequence[Any]], # Some prepared items -> an answer for each; if it raises, all of these fail
+        size: int = 32, # At most so many at once
+        prepare: Callable[[Any], Any] | None = None, # What is done with each item before; if it raises, this item fails
+        threads: int = 2, # That prepare
     ):
-        self.work, self.size = work, size
-        self.pool, self.queue, self.task = ThreadPoolExecutor(1, 'imgcls-model'), asyncio.Queue(), None
+        self.work, self.size, self.prepare = work, size, prepare
+        self.given, self.ready = SimpleQueue(), SimpleQueue()    # of (item, future); None: the end
+        self.preparing = [Thread(target=self._prepare, daemon=True, name=f'imgcls-prepare-{i}') for i in range(threads if prepare else 0)]
+        self.working = Thread(target=self._work, daemon=True, name='imgcls-work')
+        for t in (*self.preparing, self.working): t.start()
 
     async def __call__(self, item: Any) -> Any:
         "The answer for one item."
-        if self.task is None: self.task = asyncio.create_task(self._serve())
         answer = asyncio.get_running_loop().create_future()
-        self.queue.put_nowait((item, answer))
+        (self.given if self.prepare else self.ready).put((item, answer))
         return await answer
 
-    async def _serve(self):
-        while True:
-            waiting = [await self.queue.get()]
-            while len(waiting) < self.size and not self.queue.empty(): waiting.append(self.queue.get_nowait())
-            waiting = [(item, answer) for item, answer in waiting if not answer.done()]    # nobody waits for the others any more
-            if not waiting: continue
-            try: results = await asyncio.get_running_loop().run_in_executor(self.pool, self.work, [item for item, _ in waiting])
-            except Exception as e: results = [e]*len(waiting)
-            for (_, answer), result in zip(waiting, results, strict=True):
-                if answer.done(): continue
-                answer.set_exception(result) if isinstance(result, Exception) else answer.set_result(result)
+    def _prepare(self):
+        while (job := self.given.get()) is not None:
+            item, answer = job
+            if answer.done(): continue    # nobody waits for it any more
+            try: self.ready.put((self.prepare(item), answer))
+            except Exception as e: _answer([answer], [e])
+
+    def _work(self):
+        while jobs := _together(self.ready, self.size):
+            jobs = [(item, answer) for item, answer in jobs if not answer.done()]
+            if not jobs: continue
+            items, answers = zip(*jobs)
+            try:
+                results = list(self.work(items))
+                if len(results) != len(items): raise ValueError(f'{len(results)} answers for {len(items)} items')
+            except Exception as e: results = [e]*len(items)
+            _answer(answers, results)
 
     async def close(self):
-        "Let what waits be answered, then stop."
-        while not self.queue.empty(): await asyncio.sleep(.01)
-        await asyncio.get_running_loop().run_in_executor(None, self.pool.shutdown)    # waits for the batch in hand
-        await asyncio.sleep(0)
-        if self.task: self.task.cancel()
+        "Answer what waits, then stop."
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+        await asyncio.sleep(0)    # the last answers
+
+    def _close(self):
+        for _ in self.preparing: self.given.put(None)
+        for t in self.preparing: t.join()
+        self.ready.put(None); self.working.join()
+
+# %% ../../nbs/deployment/28_batching.ipynb #33fa5047
+def _together(queue: SimpleQueue, size: int) -> list: # Empty at the end
+    "Wait for one, and take all that are there, `size` at most."
+    out = [queue.get()]
+    try:
+        while len(out) < size and out[-1] is not None: out.append(queue.get_nowait())
+    except Empty: pass
+    if out[-1] is None:
+        if len(out) > 1: queue.put(out[-1])    # for the next time
+        out.pop()
+    return out
+
+def _answer(futures: Sequence[asyncio.Future], results: Sequence[Any]):
+    "Tell the loop of these futures, from another thread."
+    def tell():
+        for f, r in zip(futures, results, strict=True):
+            if f.done(): continue
+            f.set_exception(r) if isinstance(r, Exception) else f.set_result(r)
+    try: futures[0].get_loop().call_soon_threadsafe(tell)
+    except RuntimeError: pass    # the loop has ended, and with it all who waited
