@@ -60,6 +60,11 @@ class ClassifierInfo(BaseModel):
         return self
 
 # %% ../nbs/50_classifier.ipynb #b384eb7e
+def _read_json(path: Path):
+    "What a file of a run holds."
+    try: return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as e: raise ImgclsError(f"{path} is damaged: {e}. Train again, or take it from a copy.") from e
+
 def read_info(
     run: str | Path, # A run directory
 ) -> ClassifierInfo:
@@ -70,8 +75,7 @@ def read_info(
         if (path.parent/'checkpoint').is_dir():
             raise ImgclsError(f"{path.parent} is a run that has not finished: imgcls train --out {path.parent} --resume")
         raise ImgclsError(f"{path.parent} is not a run directory of imgcls: it has no classifier.json")
-    try: values = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ImgclsError(f"{path} is damaged: {e}. Train again, or take it from a copy.") from e
+    values = _read_json(path)
     version = values.get('schema_version') if isinstance(values, dict) else None
     if version is None: raise ImgclsError(f"{path} was not written by imgcls: it has no schema_version")
     if version != SCHEMA_VERSION: raise ImgclsError(f"{path} has schema version {version}, this imgcls reads {SCHEMA_VERSION}: pip install -U imgcls")
@@ -349,13 +353,20 @@ class Run:
     @property
     def source(self) -> str | None: # What `load_data` was called with
         start = self.path/'checkpoint'/'start.json'
-        return json.loads(start.read_text(encoding='utf-8'))['source'] if start.is_file() else self.info.data.get('source')
+        if not start.is_file(): return self.info.data.get('source')
+        said = _read_json(start)
+        if not isinstance(said, dict) or 'source' not in said: raise ImgclsError(f"{start} is damaged: it does not say where the images are. Take it from a copy, or remove it.")
+        return said['source']
     @property
     def finished(self) -> bool: return (self.path/'metrics.json').is_file() and (self.path/'classifier.json').is_file() and not self.metrics.get('interrupted')
     @property
     def metrics(self) -> dict: # What it achieved, as in `metrics.json`
-        try: return json.loads((self.path/'metrics.json').read_text(encoding='utf-8'))
-        except FileNotFoundError: raise ImgclsError(f"{self.path} has no metrics.json: the run has not finished") from None
+        path = self.path/'metrics.json'
+        if not self.path.is_dir(): raise ImgclsError(f"there is no run at {self.path}: no such directory")
+        if not path.is_file(): raise ImgclsError(f"{self.path} has no metrics.json: the run has not finished")
+        m = _read_json(path)
+        if not isinstance(m, dict) or 'accuracy' not in m: raise ImgclsError(f"{path} is damaged: it has no accuracy. Train again, or take it from a copy.")
+        return m
     @property
     def history(self): # A `DataFrame` with a row for each epoch
         import pandas as pd

@@ -8,7 +8,7 @@ __all__ = ['app', 'AsJson', 'Data', 'Device', 'RunDir', 'main', 'train', 'evalua
            'crossval', 'recipes', 'audit', 'eda']
 
 # %% ../nbs/90_cli.ipynb #ecf5ba85
-import json, logging, os, sys, warnings
+import json, logging, os, shlex, sys, warnings
 from pathlib import Path
 from typing import Annotated, Any, Optional
 import typer
@@ -46,10 +46,10 @@ def main(
         if code == 130: raise KeyboardInterrupt    # typer has caught it
     except _ClickError as e:
         if type(e).__name__ == 'NoArgsIsHelpError': print(e.format_message()); code = 2
-        else: code = _fail(f"{e.format_message()} See imgcls {' '.join(a for a in (args or sys.argv[1:])[:1] if a in _command_names())} --help.")
+        else: code = _fail(f"{e.format_message().rstrip('.')}. See imgcls {' '.join(a for a in (args or sys.argv[1:])[:1] if a in _command_names())} --help.")
     except ImgclsError as e: code = _fail(str(e), 3 if type(e).__name__ == 'LostWorker' else 2)
     except OSError as e: code = _fail(f"{e.strerror or e}: {e.filename}" if e.filename else str(e))
-    except (KeyboardInterrupt, typer.Abort): code = _fail('stopped. A run goes on with: imgcls train --out DIRECTORY --resume', 130)
+    except (KeyboardInterrupt, typer.Abort): code = _fail('stopped' + ('. A run goes on with: imgcls train --out DIRECTORY --resume' if (args or sys.argv[1:])[:1] == ['train'] else ''), 130)
     sys.exit(code or 0)
 
 def _command_names() -> list[str]: return [c.name or c.callback.__name__ for c in app.registered_commands]
@@ -74,6 +74,16 @@ def _table(rows: list[dict[str, Any]], title: str | None = None):
     for key in (rows[0] if rows else {}): table.add_column(str(key), overflow='fold')
     for row in rows: table.add_row(*[str(v) for v in row.values()])
     Console(width=None if sys.stdout.isatty() else 140, force_terminal=sys.stdout.isatty(), force_jupyter=False).print(table)
+
+def _figure_file(out: Path | None):
+    "Raise before the work if no figure can be written there."
+    if out is not None and out.suffix.lower() not in ('.png', '.svg', '.pdf', '.jpg'): raise ImgclsError(f"--out is the file of a figure: {out} should end in .png, .svg, .pdf or .jpg")
+
+def _save_figure(figure, out: Path):
+    "Write a figure, whole or not at all."
+    from matplotlib import pyplot as plt
+    with atomic_path(out) as tmp: figure.savefig(tmp, format=out.suffix[1:].lower(), dpi=150)
+    plt.close(figure)
 
 def _metric_rows(metrics: dict) -> list[dict[str, str]]:
     "The metrics with intervals, as rows."
@@ -153,16 +163,16 @@ def _report_run(run, as_json: bool):
         return _emit(dict(run=str(run.path), **{k: m[k]['value'] for k in ('accuracy', 'top5', 'ece', 'f1_macro')},
                           **{k: m[k] for k in ('seconds', 'images_per_second', 'epochs', 'cell') if k in m}))
     _table(_metric_rows(m), f"{m['data']}, {m['n']:,} images of the {m['split']} split; trained {m['epochs']} epochs in {m['seconds']:.0f} s on {m['device']}")
-    if m.get('interrupted'): return print(f"Stopped before the end; the run is usable as it is. It goes on with\n\n  imgcls train --out {run.path} --resume")
+    if m.get('interrupted'): return print(f"Stopped before the end; the run is usable as it is. It goes on with\n\n  imgcls train --out {shlex.quote(str(run.path))} --resume")
     if 'cell' in m: return _report_cell(run, m['cell'])
     print(f"The run is in {run.path}. Next:\n")
-    commands = dict(predict=f'{run.path} IMAGE...', evaluate=run.path, report=run.path, serve=run.path)
+    path = shlex.quote(str(run.path))
+    commands = dict(predict=f'{path} IMAGE...', evaluate=path, report=path, serve=path)
     for command, rest in commands.items():
         if command in _command_names(): print(f'  imgcls {command} {rest}')
 
 def _report_cell(run, cell: str):
     "Say what an architecture search has found, and how to train it."
-    import shlex
     data, size = run.source and f' --data {shlex.quote(run.source)}', run.recipe.size and f' size={run.recipe.size}'
     print(f"Found the cell {cell}\nThe figures are those of weights that all cells share. The run is in {run.path}. Next, to train this cell by itself:\n")
     print(f"  imgcls train cell{data or ''} model.options.genotype={cell}{size or ''}")
@@ -225,6 +235,7 @@ def compare(
     from imgcls.evaluation.evaluate import evaluate as measure
     from imgcls.evaluation.compare import compare as paired
     loaded = [Classifier.load(run, device=device) for run in (run_a, run_b)]
+    if run_a.resolve() == run_b.resolve(): raise ImgclsError(f"{run_a} and {run_b} are the same run: there is nothing to compare")
     if set(loaded[0].classes) != set(loaded[1].classes): raise ImgclsError(f"{run_a} and {run_b} do not know the same classes: there is nothing to compare")
     imageset = _data_of(Run(run_a), data)
     trained_on = [Run(run).info.data.get('fingerprint') for run in (run_a, run_b)]
@@ -409,7 +420,7 @@ def package(
 def demo(
     run: RunDir,
     host: Annotated[str, typer.Option(help='Address to listen at; 0.0.0.0 lets other machines in.')] = '127.0.0.1',
-    port: Annotated[Optional[int], typer.Option(help='Port; the first free one from 7860, if not given.')] = None,
+    port: Annotated[Optional[int], typer.Option(help='Port; 0 takes a free one; the first free one from 7860, if not given.')] = None,
     share: Annotated[bool, typer.Option('--share', help="A public address for three days, through Gradio's servers.")] = False,
     backend: Annotated[str, typer.Option(help='What computes; only torch has Grad-CAM.')] = 'torch',
     device: Device = None,
@@ -420,6 +431,8 @@ def demo(
     imgcls demo runs/finetune-my_photos-1 --host 0.0.0.0 --port 80
     """
     from imgcls.deployment.demo import create_demo
+    from imgcls.deployment.service import free_port
+    if port is not None: port = free_port(host, port)
     page = create_demo(run, backend, device)
     try: page.launch(server_name=host, server_port=port, share=share)
     except OSError as e: raise ImgclsError(f"the page cannot listen at {host}:{port or 7860}: {e}") from e
@@ -468,7 +481,7 @@ def sweep(
     if as_json: return _emit(result.to_dict())
     best, found = result.trials.sort_values('value', ascending=metric == 'nll').head(10), result.to_dict()
     _table(best.drop(columns='reason').round(5).to_dict('records'), f"{found['trials']} trials, {found['pruned']} given up early, {found['failed']} failed; the best ten")
-    print(f'All trials are in {out}/trials.csv, figures beside it. Next:\n\n  imgcls train {out}/best.yaml' + (f' --data {data}' if data else ''))
+    print(f'All trials are in {out}/trials.csv, figures beside it. Next:\n\n  imgcls train {shlex.quote(str(out/"best.yaml"))}' + (f' --data {shlex.quote(data)}' if data else ''))
 
 # %% ../nbs/90_cli.ipynb #1d6b0346
 @app.command()
@@ -476,7 +489,7 @@ def export(
     run: RunDir,
     int8: Annotated[bool, typer.Option('--int8', help='Try an 8-bit file as well; it is kept only if it is faster here and accurate enough.')] = False,
     fp16: Annotated[bool, typer.Option('--fp16', help='Write a 16-bit file as well, for GPUs.')] = False,
-    max_loss: Annotated[float, typer.Option(help='Points of accuracy that 8 bits may lose.')] = 0.5,
+    max_loss: Annotated[float, typer.Option(min=0, help='Points of accuracy that 8 bits may lose.')] = 0.5,
     data: Data = None,
     as_json: AsJson = False,
 ):
@@ -498,7 +511,7 @@ def export(
     if as_json: return _emit(_export_result(done, quantized, half))
     for made in (done, quantized, half):
         if made: print(made)
-    print(f'Written to {run}. Next:\n\n  imgcls predict {run} IMAGE... --backend onnx')
+    print(f'Written to {run}. Next:\n\n  imgcls predict {shlex.quote(str(run))} IMAGE... --backend onnx')
 
 def _export_result(done, quantized, half) -> dict:
     "One object about all files."
@@ -528,10 +541,11 @@ def benchmark(
     imgcls benchmark runs/quickstart-digits-1 --backends torch,onnx --batch-sizes 1,16,64 --threads 1 --json
     """
     from imgcls.deployment.latency import benchmark as measure
+    _figure_file(out)
     numbers = [n.strip() for n in batch_sizes.split(',')]
     if not all(n.isdigit() and int(n) for n in numbers): raise ImgclsError(f"batch sizes are numbers separated by commas, such as 1,8,32, not {batch_sizes}")
     found = measure(run, [int(n) for n in numbers], seconds, [b.strip() for b in backends.split(',')] if backends else None, threads, image_size, device)
-    if out: found.plot().savefig(out, dpi=150)
+    if out: _save_figure(found.plot(), out)
     if as_json: return _emit(found.to_dict())
     _table([{k: f'{v:,.2f}' if isinstance(v, float) else v for k, v in row.items()} for row in found.table.reset_index().to_dict('records')], found.title)
     for backend, why in found.missing.items(): print(f'{backend}: {why}')
@@ -589,7 +603,7 @@ def robustness(
     run: RunDir,
     data: Data = None,
     split: Annotated[str, typer.Option(help='train, valid or test.')] = 'test',
-    images: Annotated[int, typer.Option(help='How many images of the split; 0 takes all.')] = 1000,
+    images: Annotated[int, typer.Option(min=0, help='How many images of the split; 0 takes all.')] = 1000,
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='Save the figure to this file, such as robustness.png.')] = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -601,14 +615,10 @@ def robustness(
     """
     from imgcls.classifier import Classifier, Run
     from imgcls.evaluation.robustness import plot_robustness, robustness as measure
-    from matplotlib import pyplot as plt
-    if out is not None and out.suffix.lower() not in ('.png', '.svg', '.pdf', '.jpg'): raise ImgclsError(f"--out is the file of a figure: {out} should end in .png, .svg, .pdf or .jpg")
+    _figure_file(out)
     classifier = Classifier.load(run, device=device)
     result = measure(classifier, _data_of(Run(run), data), split, images or None)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure = plot_robustness(result)
-        figure.savefig(out, dpi=150); plt.close(figure)
+    if out: _save_figure(plot_robustness(result), out)
     if as_json: return _emit(result.to_dict())
     head = str(result).partition('\n')[0]
     _table([dict(corruption=name, **{c: f'{v:.1%}' for c, v in row.items()}) for name, row in result.table().iterrows()], head)
@@ -636,7 +646,7 @@ def crossval(
     cv = _cross_validated(load_data(data or 'digits'), arguments or [], out, folds, groups, include_test, seed, device)
     if as_json: return _emit(cv.to_dict())
     _table(cv.table().reset_index().to_dict('records'), f'{cv.name}, {len(cv):,} images predicted out of fold, {cv.k} folds')
-    print(f'All predictions are in {out}/predictions.parquet; each fold is a run, {out}/fold-1 the first. Next:\n\n  imgcls evaluate {out}/fold-1')
+    print(f'All predictions are in {out}/predictions.parquet; each fold is a run, {out}/fold-1 the first. Next:\n\n  imgcls predict {shlex.quote(str(out/"fold-1"))} IMAGE...')
 
 # %% ../nbs/90_cli.ipynb #716e98a6
 @app.command()

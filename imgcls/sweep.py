@@ -564,6 +564,12 @@ class _Bar:
 
 # %% ../nbs/65_sweep.ipynb #a7559bcc
 _ENGINES = ('local', 'ray')
+_OWN = 'study.journal*', 'next*', 'workers', '.*'    # what a sweep has before it has results; another process may begin it at this moment
+
+def _check_place(out: Path):
+    "Raise if the directory holds something else than a sweep: its files would be written over."
+    if not out.exists() or (out/'study.journal').is_file(): return
+    if not out.is_dir() or not all(any(p.match(own) for own in _OWN) for p in out.iterdir()): raise ImgclsError(f"{out} is not empty: choose another directory")
 
 def sweep(
     imageset: ImageSet, # With splits 'train' and 'valid'; its test split is not looked at
@@ -584,7 +590,9 @@ def sweep(
     if workers < 1 or (workers > 1 and engine != 'ray'):
         raise ImgclsError(f"{workers} workers: use 1, or engine='ray' (--engine ray), or start the same sweep several times on the same directory")
     _optuna()
+    if engine == 'ray': require('ray', 'ray')
     job = _plan_sweep(imageset, recipe, out, space, trials, metric, epochs, prune, seed, device)
+    _check_place(job.out)
     job.out.mkdir(parents=True, exist_ok=True)
     study, bar = _begin(job), _Bar(trials)
     bar(study)

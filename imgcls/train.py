@@ -64,7 +64,7 @@ def _differences(a: Recipe, b: Recipe) -> str:
 
 # %% ../nbs/59_train.ipynb #8dc2ac89
 def train(
-    imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one
+    imageset: ImageSet, # With splits 'train' and 'valid'; the metrics are those of 'test', if there is one with labels
     recipe: Recipe, # What to do
     out: str | Path | None = None, # The run directory; None makes a new one under `runs`
     resume: bool = False, # Go on with the run in `out`
@@ -80,6 +80,7 @@ def _train(imageset, recipe, out, resume, device, plot, source) -> Run:
     "`train`, in one process or in each of several: rank 0 writes."
     imageset = method_images(imageset, recipe)
     if len(imageset.classes) < 2: raise ImgclsError(f"{imageset.name} has one class, {imageset.classes[0]}, and a classifier tells two or more apart: add images of something else")
+    _measured(imageset)    # a split that cannot be measured is said before the training
     run = Run(agree(new_run_dir(recipe, imageset)) if out is None else out)
     recipe = recipe.replace(accumulate=parts_for(_parts_said(run, recipe, resume), world().size, recipe.batch_size))
     parts = method_parts(recipe, imageset, device)    # a teacher that does not fit and a wrong option are said before anything is written
@@ -108,11 +109,16 @@ def _parts_said(run: Run, recipe: Recipe, resume: bool) -> int:
     "A run that goes on keeps its parts, unless the recipe says something else."
     return run.recipe.accumulate if resume and recipe.accumulate == 1 and (run.path/'recipe.yaml').is_file() else recipe.accumulate
 
+def _measured(ims: ImageSet) -> str: # 'test' if there are such images with labels, else 'valid'
+    "The split that the metrics are of."
+    known = ims.labels.numpy()[ims.splits.get('test', np.zeros(0, np.int64))] >= 0
+    if known.any() and not known.all(): raise ImgclsError(f"{ims.name} has {int((~known).sum()):,} images without a label in its split 'test': leave them out of it")
+    return 'test' if known.any() else 'valid'
+
 def _finish(run: Run, learn, trackers):
     "Calibrate, measure and save."
     classifier = make_classifier(learn, run.source)
-    split = 'test' if len(learn.imageset.splits.get('test', ())) else 'valid'
-    result = evaluate(classifier, learn.imageset, split)
+    result = evaluate(classifier, learn.imageset, _measured(learn.imageset))
     classifier.save(run.path)
     write_metrics(run, learn, result)
     if trackers.trackers: _tell(trackers, run, learn.imageset, result)

@@ -87,6 +87,13 @@ def _one_size(source, channels, n=16):
     return next(iter(shapes))[0] if len(shapes) == 1 and len(set(*shapes)) == 1 else None
 
 # %% ../../nbs/data/14_load.ipynb #5df07353
+def _labelled(images, splits):
+    "The splits without images that have no label; a split in which none has one is for prediction, and stays."
+    known = images.labels.numpy() >= 0
+    out = {s: idx[known[idx]] if known[idx].any() else idx for s, idx in splits.items()}
+    if lost := sum(len(splits[s]) - len(out[s]) for s in splits): logger.warning('%s: %s images without a label are in no split', images.name, f'{lost:,}')
+    return out
+
 def load_data(
     name_or_path: str|Path, # 'digits', 'cifar10', 'tiny-imagenet', 'hf:<name>', 'torchvision:<Name>', or the path of a folder, archive, CSV or parquet file
     size: int|None=None, # Side of the square images in pixels; None: their own size, or files that are not decoded yet if sizes differ
@@ -112,4 +119,4 @@ def load_data(
         splits = _stored(source, seed, cache, lambda: _make_splits(source, splits, _near_duplicates(source, whole, own, cache), seed))
     where = np.full(len(source), -1)
     where[_readable(source, images)] = np.arange(len(images))
-    return images.with_splits({s: (p := where[idx])[p >= 0] for s, idx in splits.items()})
+    return images.with_splits(_labelled(images, {s: (p := where[idx])[p >= 0] for s, idx in splits.items()}))

@@ -39,10 +39,12 @@ def example_images(
     "Some test images of a run, as files."
     try: ims = load_data(run.source or run.info.data['name'], channels=len(run.info.preprocessing['mean']))
     except (ImgclsError, KeyError) as e: logger.info('no examples: %s', e); return []
+    if ims.channels not in (1, 3, 4): return []    # no picture file holds them
     idx = next((ims.splits[s] for s in ('test', 'valid') if len(ims.splits.get(s, ()))), np.arange(len(ims)))
     out = []
     for i in np.asarray(idx)[np.linspace(0, len(idx)-1, min(n, len(idx))).astype(int)]:
-        x = ims[int(i)][0]
+        try: x = ims[int(i)][0]
+        except ImgclsError as e: logger.info('no example: %s', e); continue
         out.append(str(Path(folder)/f'{int(i)}.png')); Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy()).save(out[-1])
     return out
 

@@ -53,10 +53,11 @@ def _reader(images: list[np.ndarray]):
 @contextlib.contextmanager
 def _silent():
     "onnxruntime's calibration prints, and warns through the root logger."
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()): yield
-    finally: logging.disable(logging.NOTSET)
+    finally: logging.disable(before)
 
 METHODS = dict(minmax='MinMax', percentile='Percentile', entropy='Entropy')
 
@@ -121,7 +122,7 @@ def export_int8(
     train, split = imageset.splits.get('train', ()), 'test' if len(imageset.splits.get('test', ())) else 'valid'
     if not len(train) or not len(imageset.splits.get(split, ())): raise ImgclsError(f"{imageset.name} has no training or no test images to calibrate and measure with")
     tested = _evenly(imageset.splits[split], n_test)
-    images, labels = _pixels(imageset, tested), match_labels(imageset, exact.classes)[tested]
+    images, labels = _pixels(imageset, tested), match_labels(imageset.subset(tested), exact.classes)
     reference, calibration = exact.predict_proba(progress(images, 'float32')), _pixels(imageset, _evenly(train, n_calibration))
     for method in ('minmax', 'percentile'):
         with tempfile.TemporaryDirectory(prefix='.int8-', dir=out.parent) as d:

@@ -62,6 +62,7 @@ def compare(
     seed: int = 0, # Of the bootstrap
 ) -> Comparison: # Its `verdict` is in words
     "Is the first classifier better than the second? Paired bootstrap and McNemar's test on the same images."
+    if len(set(names)) < 2: raise ImgclsError(f"give the two different names, not '{names[0]}' twice")
     probs_b = _aligned(a, b)
     difference = paired_bootstrap(a.probs, probs_b, a.labels, metric, n_resamples, level, seed)
     test = mcnemar(a.probs.argmax(1) == a.labels, probs_b.argmax(1) == a.labels, level)

@@ -44,12 +44,13 @@ def image_properties(
 def _cut(values: pd.Series, bins: int, most: int) -> tuple[np.ndarray, list[str]]: # (N,) int, names
     "Sort images into slices by one property."
     v = pd.Series(np.asarray(values))
+    if v.dtype.kind == 'f': v = v.where(np.isfinite(v))    # infinite is missing
     if pd.api.types.is_numeric_dtype(v) and not pd.api.types.is_bool_dtype(v) and v.nunique() > bins:
         cut = pd.qcut(v.astype(float), bins, duplicates='drop')
         names = [f'{max(c.left, v.min()):.3g} to {c.right:.3g}' for c in cut.cat.categories]
         codes = cut.cat.codes.to_numpy().astype(np.int64)
     else:
-        text = v.astype(object).where(v.notna(), None).map(lambda x: None if x is None else str(x))
+        text = pd.Series([None if pd.isna(x) else str(x) for x in v.to_numpy()], dtype=object)
         counts = text.value_counts()
         names = [str(x) for x in sorted(v.dropna().unique())] if pd.api.types.is_numeric_dtype(v) else sorted(counts.index[:most])
         codes = text.map({n: i for i, n in enumerate(names)}).fillna(-2).to_numpy(dtype=np.int64, copy=True)

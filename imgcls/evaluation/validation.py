@@ -170,7 +170,8 @@ def _begin(path: Path, identity: dict, imageset: ImageSet):
         if path.exists() and (not path.is_dir() or any(p for p in path.iterdir() if not p.name.startswith('.'))): raise ImgclsError(f"{path} is not empty: choose another directory")
         with atomic_path(file) as tmp: tmp.write_text(json.dumps(dict(identity=identity, classes=list(imageset.classes), data=imageset.name), indent=1), encoding='utf-8')
         return
-    old = json.loads(file.read_text(encoding='utf-8'))['identity']
+    try: old = json.loads(file.read_text(encoding='utf-8'))['identity']
+    except (ValueError, TypeError, KeyError) as e: raise ImgclsError(f"{file} is damaged: choose another directory") from e
     changed = [f'{key}={old[key]}' if key in ('k', 'seed') else f'other {key}' for key in identity if old[key] != identity[key]]
     if old['recipe'] != identity['recipe']:
         changed[-1] = 'another recipe: ' + ', '.join(f'{k} was {v}, now {identity["recipe"].get(k)}' for k, v in old['recipe'].items() if v != identity['recipe'].get(k))

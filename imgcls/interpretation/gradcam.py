@@ -279,7 +279,7 @@ class Explanation:
         opacity: float = 0.65, # Of the colour where the map is 1
         cmap: str = 'inferno', # A colour map of matplotlib
     ) -> Image.Image: # As large as the image
-        "The image in grey, coloured where the class is seen; dark where the classifier does not look."
+        "The image, coloured where the class is seen; dark where the classifier does not look."
         from matplotlib import colormaps
         seen, m = ~np.isnan(self.map)[..., None], np.nan_to_num(self.map)
         grey = self.image.mean(2, keepdims=True)/255 if self.image.shape[2] != 3 else self.image/255

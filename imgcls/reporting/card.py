@@ -72,7 +72,7 @@ def _limits(run: Run) -> str: # Where it fails, as sentences
 def _training_text(run: Run) -> str:
     r, m, info = run.recipe, run.metrics, run.info
     start = 'from weights trained on ImageNet' if r.model.pretrained else 'from random weights'
-    commit = f', commit `{info.git_commit[:12]}`' if info.git_commit else ''
+    commit = f", commit `{info.git_commit[:12]}`{' with uncommitted changes' if info.git_commit.endswith('+dirty') else ''}" if info.git_commit else ''
     return (f"Recipe `{r.name}`: {info.architecture['name']} {start}, {m['epochs']} epochs of batches of {r.batch_size} with {r.optimizer.name} (learning rate {r.optimizer.lr:g}), seed {r.seed}, "
             f"at {info.preprocessing['size']} pixels; {m['seconds']:.0f} s on {m['device']}. All settings are in `recipe.yaml`, the course of training in `history.csv`.\n\n"
             f"Data: {_cell(_dataset(run)['name'])}, {info.data['images']:,} images in all splits, fingerprint `{info.data['fingerprint']}`.\n\n"
