@@ -167,6 +167,7 @@ class Checker:
         "GitHub's identifiers of headings differ from Pandoc's in dots and leading digits: only files are checked."
         for name in ('README.md', 'CHANGELOG.md'):
             self.markdown(name, (ROOT/name).read_text(encoding='utf-8'), '', site=False)
+        if (ROOT/'CHANGELOG.md').read_text(encoding='utf-8') != (NBS/'changelog.md').read_text(encoding='utf-8'): self.say('CHANGELOG.md', 'differs from nbs/changelog.md')
 
 def main():
     c = Checker()

@@ -234,8 +234,8 @@ def compare(
     from imgcls.classifier import Classifier, Run
     from imgcls.evaluation.evaluate import evaluate as measure
     from imgcls.evaluation.compare import compare as paired
-    loaded = [Classifier.load(run, device=device) for run in (run_a, run_b)]
     if run_a.resolve() == run_b.resolve(): raise ImgclsError(f"{run_a} and {run_b} are the same run: there is nothing to compare")
+    loaded = [Classifier.load(run, device=device) for run in (run_a, run_b)]
     if set(loaded[0].classes) != set(loaded[1].classes): raise ImgclsError(f"{run_a} and {run_b} do not know the same classes: there is nothing to compare")
     imageset = _data_of(Run(run_a), data)
     trained_on = [Run(run).info.data.get('fingerprint') for run in (run_a, run_b)]

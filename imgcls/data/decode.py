@@ -73,7 +73,7 @@ def _formats() -> list[str]:
 
 def _check_size(h: int, w: int, max_pixels: int):
     if h*w > max_pixels:
-        raise TooManyPixels(f"has {w} x {h} pixels, more than the limit of {max_pixels:,}. Make it smaller, or raise max_pixels.")
+        raise TooManyPixels(f"has {w} x {h} pixels, more than the limit of {max_pixels:,}")
     if h*w == 0: raise ImgclsError("has no pixels")
 
 # %% ../../nbs/data/10_decode.ipynb #bcde6ed2

@@ -44,7 +44,7 @@ def _fit(
     return larger((2*h*size+long)//(2*long), 1), larger((2*w*size+long)//(2*long), 1)   # rounded, in integers
 
 # %% ../../nbs/data/05_resample.ipynb #c6a50b01
-@lru_cache(128)
+@lru_cache(32)
 def _taps(n: int, size: int) -> tuple[np.ndarray, np.ndarray]: # int64 (size, K), float32 (size, 1, K)
     i, w = filter_taps(n, size)
     return i, w[:, None].astype(np.float32)

@@ -45,11 +45,7 @@ class MicroBatcher:
             jobs = [(item, answer) for item, answer in jobs if not answer.done()]
             if not jobs: continue
             items, answers = zip(*jobs)
-            try:
-                results = list(self.work(items))
-                if len(results) != len(items): raise ValueError(f'{len(results)} answers for {len(items)} items')
-            except Exception as e: results = [e]*len(items)
-            _answer(answers, results)
+            _answer(answers, _results(self.work, items))
 
     async def close(self):
         "Answer what waits, then stop."
@@ -72,6 +68,13 @@ def _together(queue: SimpleQueue, size: int) -> list: # Empty at the end
         if len(out) > 1: queue.put(out[-1])    # for the next time
         out.pop()
     return out
+
+def _results(work: Callable, items: Sequence[Any]) -> list: # An answer or an exception for each
+    try:
+        results = list(work(items))
+        if len(results) != len(items): raise ValueError(f'{len(results)} answers for {len(items)} items')
+        return results
+    except Exception as e: return [e]*len(items)
 
 def _answer(futures: Sequence[asyncio.Future], results: Sequence[Any]):
     "Tell the loop of these futures, from another thread."
