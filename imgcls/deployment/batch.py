@@ -49,7 +49,7 @@ def _listed(sources: Sequence[Path]) -> Iterator[str]:
 
 def _freeze(sources: Sequence[Path], out: Path) -> Path: # An Arrow file
     "Write down which images, in which order; a million paths need no memory."
-    path = out/'inputs.arrow'
+    path = out/'_inputs.arrow'
     if path.is_file(): return path
     schema = pa.schema([('path', pa.string())])
     with atomic_path(path) as tmp, pa.OSFile(str(tmp), 'wb') as f, pa.ipc.new_file(f, schema) as w:
@@ -198,7 +198,7 @@ def batch_predict(
 
 def _start_or_go_on(out: Path, asked: dict):
     "A new directory, or the one of the same job."
-    note = out/'batch.json'
+    note = out/'_batch.json'
     if note.is_file():
         try: before = json.loads(note.read_text(encoding='utf-8'))
         except ValueError as e: raise ImgclsError(f"{note} is damaged: choose another directory") from e
@@ -206,13 +206,13 @@ def _start_or_go_on(out: Path, asked: dict):
         if other: raise ImgclsError(f"{out} holds another job ({', '.join(other)} differ): choose another directory")
         for half in out.glob('.*.tmp'): half.unlink(missing_ok=True)
         return
-    if out.exists() and (not out.is_dir() or any(not p.match('.batch.json.*.tmp') for p in out.iterdir())): raise ImgclsError(f"{out} is not empty: choose another directory")
+    if out.exists() and (not out.is_dir() or any(not p.match('._batch.json.*.tmp') for p in out.iterdir())): raise ImgclsError(f"{out} is not empty: choose another directory")
     with atomic_path(note) as tmp: tmp.write_text(json.dumps(asked, indent=1), encoding='utf-8')
 
 def _take_back(out: Path):
     "A job that could not begin leaves nothing behind: the same directory can be used once its cause is mended."
     if any(out.glob('part-*.parquet')): return
-    for name in ('inputs.arrow', 'batch.json'): (out/name).unlink(missing_ok=True)
+    for name in ('_inputs.arrow', '_batch.json'): (out/name).unlink(missing_ok=True)
     if not any(out.iterdir()): out.rmdir()
 
 def _local(job: BatchJob, todo: list[int], n: int):
