@@ -126,7 +126,7 @@ def train(
 ):
     """Train a classifier and write a run directory.
 
-    imgcls train                                        the recipe quickstart on scikit-learn's digits, in some ten seconds
+    imgcls train                                        the recipe quickstart on scikit-learn's digits, in less than a minute
     imgcls train simple_cnn --data cifar10
     imgcls train speed --data cifar10 budget=10min      as good as ten minutes allow
     imgcls train finetune --data my_photos epochs=10    my_photos has a folder for each class
