@@ -124,7 +124,8 @@ def _to_channels(
         img = img.convert('RGBA')
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
     if img.mode not in ('L', '1', 'RGB'): img = img.convert('RGB')
-    return np.asarray(img.convert('RGB' if channels == 3 else 'L'))
+    mode = 'RGB' if channels == 3 else 'L'
+    return np.asarray(img if img.mode == mode else img.convert(mode))
 
 # %% ../../nbs/data/10_decode.ipynb #7aaafcad
 def _from_array(

@@ -20,18 +20,21 @@ class MicroBatcher:
         size: int = 32, # At most so many at once
         prepare: Callable[[Any], Any] | None = None, # What is done with each item before; if it raises, this item fails
         threads: int = 2, # That prepare
+        workers: int = 1, # Threads that work
     ):
-        self.work, self.size, self.prepare = work, size, prepare
+        self.work, self.size, self.prepare, self.inside = work, size, prepare, 0    # inside: items that are not answered yet
         self.given, self.ready = SimpleQueue(), SimpleQueue()    # of (item, future); None: the end
         self.preparing = [Thread(target=self._prepare, daemon=True, name=f'imgcls-prepare-{i}') for i in range(threads if prepare else 0)]
-        self.working = Thread(target=self._work, daemon=True, name='imgcls-work')
-        for t in (*self.preparing, self.working): t.start()
+        self.working = [Thread(target=self._work, daemon=True, name=f'imgcls-work-{i}') for i in range(workers)]
+        for t in self.preparing + self.working: t.start()
 
     async def __call__(self, item: Any) -> Any:
         "The answer for one item."
         answer = asyncio.get_running_loop().create_future()
+        self.inside += 1
         (self.given if self.prepare else self.ready).put((item, answer))
-        return await answer
+        try: return await answer
+        finally: self.inside -= 1
 
     def _prepare(self):
         while (job := self.given.get()) is not None:
@@ -53,9 +56,9 @@ class MicroBatcher:
         await asyncio.sleep(0)    # the last answers
 
     def _close(self):
-        for _ in self.preparing: self.given.put(None)
-        for t in self.preparing: t.join()
-        self.ready.put(None); self.working.join()
+        for queue, threads in ((self.given, self.preparing), (self.ready, self.working)):
+            for _ in threads: queue.put(None)
+            for t in threads: t.join()
 
 # %% ../../nbs/deployment/28_batching.ipynb #33fa5047
 def _together(queue: SimpleQueue, size: int) -> list: # Empty at the end

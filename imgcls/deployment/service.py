@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['access_log', 'RELOAD_SECONDS', 'Limits', 'ClassProbability', 'ImagePrediction', 'ModelInfo', 'Timings', 'Answer',
-           'Problem', 'Refused', 'read_upload', 'best_batch', 'ExportedRun', 'TrainedRun', 'create_app', 'free_port',
-           'serve']
+           'Problem', 'Refused', 'read_upload', 'best_batch', 'ExportedRun', 'TrainedRun', 'Asked', 'create_app',
+           'free_port', 'serve']
 
 # %% ../../nbs/deployment/72_service.ipynb #a8e96a23
-import asyncio, json, logging, os, secrets, socket, sys, time, uuid
+import asyncio, json, logging, os, random, secrets, socket, sys, time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
+from urllib.parse import parse_qsl
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core import *
 from ..data.decode import *
 from ..data.resample import *
@@ -104,21 +107,30 @@ def read_upload(
 def best_batch(
     f: Callable[[int], Any], # Works on a batch of so many images
     most: int, # Largest batch
-    seconds: float = 3., # After which no further size is tried
-) -> int: # Images at once
-    "The smallest batch with nearly the most images a second."
+    calls: int = 1, # At the same time, each from a thread of its own
+    seconds: float = .2, # To time each size for; a slow one is called twice
+    whole: float = 3., # After which no larger batch is tried
+) -> tuple[int, float]: # Images in a batch, images a second
+    "The batch for the most images a second; of those that are about as good, the largest that takes 50 ms at most, or else the smallest."
     rates, n, start = {}, 1, time.perf_counter()
-    f(1)    # the first call is slow
-    while n <= most and (not rates or time.perf_counter() - start < seconds):
-        best = min(_timed(f, n) for _ in range(3))
-        rates[n] = n/best; n *= 2
-    return _smallest_fast(rates)
+    with ThreadPoolExecutor(calls) as pool:
+        def rate(n):
+            start = time.perf_counter()
+            def again(_):
+                done = 0
+                while done < 2 or time.perf_counter() - start < seconds: f(n); done += 1
+                return done
+            return n*sum(pool.map(again, range(calls)))/(time.perf_counter() - start)
+        f(1)    # the first call is slow
+        while n <= most and (not rates or time.perf_counter() - start < whole and n <= 2*_choose(rates, calls)[0]):    # no use: no larger one
+            rates[n] = rate(n); n *= 2
+    return _choose(rates, calls)
 
-def _smallest_fast(rates: dict[int, float]) -> int: return next(n for n, r in sorted(rates.items()) if r >= .97*max(rates.values()))
-
-def _timed(f, n) -> float:
-    start = time.perf_counter(); f(n)
-    return time.perf_counter() - start
+def _choose(rates: dict[int, float], calls: int = 1, longest: float = .05) -> tuple[int, float]:
+    good = [n for n, r in rates.items() if r >= .95*max(rates.values())]
+    short = [n for n in good if n*calls/rates[n] <= longest]
+    n = max(short) if short else min(good)
+    return n, rates[n]
 
 # %% ../../nbs/deployment/72_service.ipynb #83322d26
 class ExportedRun:
@@ -129,7 +141,7 @@ class ExportedRun:
         except ValueError as e: raise ImgclsError(f"{run/'classifier.json'} is damaged: {e}. Take it from a copy.") from e
         path, flag = run/ONNX_FILES[backend], {'onnx': ''}.get(backend, f" --{backend.removeprefix('onnx-')}")
         if not path.is_file(): raise ImgclsError(f"{run} has no {path.name}: imgcls export {run}{flag} makes it")
-        self.session = OnnxSession(path, device)
+        self.session, self.path = OnnxSession(path, device), path
         m = self.session.metadata
         other = [k for k in said if m.get(k) != said[k]] if isinstance(said, dict) else ['everything']
         if other: raise ImgclsError(f"{path} was exported from another classifier than classifier.json describes ({', '.join(other)}): imgcls export {run}{flag}")
@@ -139,6 +151,12 @@ class ExportedRun:
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # uint8 (N, H, W, C) -> probabilities (N, K), similarity (N,)
         if not self.session.knows_outliers: return self.session(batch), np.ones(len(batch), np.float32)
         return tuple(self.session.outputs(batch, ['probabilities', 'similarity']))
+
+    def on_one_core(self) -> Callable | None:
+        "The same for calls that use one core each; None where cores do not count."
+        if not self.session.on_cpu: return None
+        single = copy(self); single.session = OnnxSession(self.path, 'cpu', threads=1)
+        return single
 
 class TrainedRun:
     "A run with PyTorch."
@@ -154,6 +172,8 @@ class TrainedRun:
         scores, similarity = self.classifier.batch_similarity(torch.from_numpy(batch).permute(0, 3, 1, 2))
         return softmax(scores.numpy(), self.classifier.temperature).astype(np.float32), similarity
 
+    def on_one_core(self): return None    # PyTorch counts its threads for the whole process
+
 class _Model:
     "A classifier with its batcher, and what it is called."
     def __init__(self, run: Path, backend: str, device: str | None, limits: Limits, seen=None):
@@ -163,10 +183,19 @@ class _Model:
         self.classifier = (TrainedRun if backend == 'torch' else ExportedRun)(run, backend, device)
         file = run/ONNX_FILES.get(backend, 'model.safetensors')
         self.info = ModelInfo(name=run.resolve().name, version=sha256(file.read_bytes()).hexdigest()[:12], imgcls=__version__)
-        c = self.classifier
-        self.batch = best_batch(lambda n: c(np.zeros((n, c.size, c.size, c.channels), np.uint8)), limits.batch)
         self.limits, self.seen, self.users = limits, seen or (lambda n: None), 0
-        self.batcher = MicroBatcher(self.answer, self.batch, self.decode, max(2, usable_threads()))
+        self.batch, self.calls, self.single = self._plan(usable_threads())
+        self.batcher = MicroBatcher(self.answer, self.batch, self.decode, max(2, usable_threads()), self.calls)
+
+    def _plan(self, cores: int) -> tuple[int, int, Callable | None]: # Images in a batch, calls at once, what they call
+        "What gives the most images a second: a call on all cores after the other, or one on each core."
+        blank = lambda n: np.zeros((n, self.classifier.size, self.classifier.size, self.classifier.channels), np.uint8)
+        batch, rate = best_batch(lambda n: self.classifier(blank(n)), self.limits.batch)
+        single = self.classifier.on_one_core() if cores > 1 else None
+        if single is not None:
+            single_batch, single_rate = best_batch(lambda n: single(blank(n)), self.limits.batch, cores)
+            if single_rate > .9*rate: return single_batch, cores, single    # they lose less to the other work of these cores
+        return batch, 1, None
 
     def decode(self, file: BinaryIO) -> tuple[np.ndarray, float]: # The image, and when it was decoded
         c = self.classifier
@@ -175,7 +204,8 @@ class _Model:
     def answer(self, decoded: Sequence[tuple[np.ndarray, float]]) -> list[tuple[np.ndarray, float, float]]: # Probabilities, similarity, when decoded
         self.seen(len(decoded))
         images, times = zip(*decoded)
-        return list(zip(*self.classifier(np.stack(images)), times))
+        busy = 2*(self.batcher.inside - len(images)) >= self.calls    # enough others to give most cores a call
+        return list(zip(*(self.single if self.single and busy else self.classifier)(np.stack(images)), times))
 
     async def retire(self):
         "Finish what was begun with this model, then end its threads."
@@ -198,13 +228,13 @@ class _Door:
 
     async def __call__(self, scope, receive, send):
         if scope['type'] != 'http': return await self.app(scope, receive, send)
-        start, sent, ident = time.perf_counter(), {}, uuid.uuid4().hex[:12]
+        start, sent, ident = time.perf_counter(), {}, f'{random.getrandbits(48):012x}'
         async def send_and_note(message):
             if message['type'] == 'http.response.start':
                 sent['status'] = message['status']
                 message = dict(message, headers=[*message['headers'], (b'x-request-id', ident.encode())])
             await send(message)
-        asked = scope['method'] == 'POST' and scope['path'] == '/predict'
+        asked = scope['method'] == 'POST' and scope['path'].removeprefix(scope.get('root_path', '')) == '/predict'
         try: await (self._guarded if asked else self.app)(scope, receive, send_and_note)
         finally:
             status, seconds = sent.get('status', 499), time.perf_counter() - start    # 499: the client has gone
@@ -233,14 +263,11 @@ class _Door:
 
     def _limited(self, receive):
         from fastapi import HTTPException
-        end, got, whole = time.monotonic() + self.limits.seconds, 0, False
+        got = 0
         async def limited():
-            nonlocal got, whole
-            if whole: return await receive()
-            try:
-                async with asyncio.timeout(max(.01, end - time.monotonic())): message = await receive()
-            except TimeoutError: raise HTTPException(408, f'the request did not arrive within {self.limits.seconds:g} seconds', {'connection': 'close'}) from None
-            got, whole = got + len(message.get('body', b'')), not message.get('more_body', False)
+            nonlocal got
+            message = await receive()
+            got += len(message.get('body', b''))
             if got > self.limits.bytes: raise HTTPException(413, f'the request has more than {self.limits.bytes:,} bytes', {'connection': 'close'})
             return message
         return limited
@@ -288,6 +315,11 @@ class _State:
             state_tasks.add(task := asyncio.create_task(old.retire())); task.add_done_callback(state_tasks.discard)
 
 # %% ../../nbs/deployment/72_service.ipynb #400f9be3
+class Asked(BaseModel):
+    "What a request may say in its query."
+    topk: int = Field(5, ge=1, le=10_000, description='how many classes to name')
+    abstain: bool = Field(False, description='it may answer "none of these"')
+
 async def _predict(state: _State, files, topk: int, abstain: bool) -> Answer:
     "All files of one request."
     start, model, c = time.perf_counter(), state.model, state.model.classifier
@@ -299,7 +331,7 @@ async def _predict(state: _State, files, topk: int, abstain: bool) -> Answer:
         p, = top_predictions(probs[None], c.classes, min(topk, len(c.classes)), c.threshold if abstain else 0., np.array([abstain and similarity < c.outlier_threshold]))
         return ImagePrediction(file=upload.filename, **p.to_dict())
     model.users += 1
-    try: rows = await asyncio.gather(*map(one, files))
+    try: rows = [await one(files[0])] if len(files) == 1 else await asyncio.gather(*map(one, files))
     finally: model.users -= 1
     ms = lambda s: round(1e3*s, 2)
     return Answer(predictions=rows, model=model.info, timings=Timings(decode=ms(times['decode']), model=ms(times['model']), total=ms(time.perf_counter() - start)))
@@ -321,8 +353,10 @@ def create_app(
     "The service as an application."
     fastapi = require('fastapi', 'serve'); require('multipart', 'serve')
     from fastapi import HTTPException, Query, Request, Response, Security
-    from starlette.datastructures import UploadFile
+    from fastapi.routing import APIRoute
     from fastapi.security import APIKeyHeader
+    from starlette.datastructures import UploadFile
+    from starlette.requests import ClientDisconnect
     state = _State(run, backend, device, limits)
 
     @asynccontextmanager
@@ -337,19 +371,34 @@ def create_app(
     problems = {s: dict(model=Problem, description=d) for s, d in {401: 'no or a wrong API key', 408: 'the upload took too long', 413: 'too large', 415: 'not an image', 422: 'a broken image or parameter',
                                                                     429: 'too many requests from one client', 503: 'too many requests'}.items()}
 
-    @app.post('/predict', response_model=Answer, responses={400: dict(model=Problem, description='a damaged form'), **problems}, description=_DOC, openapi_extra=dict(requestBody=_FORM),
-              dependencies=[Security(APIKeyHeader(name='X-API-Key', auto_error=False))] if api_key is not None else [])
-    async def predict(request: Request, topk: Annotated[int, Query(ge=1, le=10_000, description='how many classes to name')] = 5,
-                      abstain: Annotated[bool, Query(description='it may answer "none of these"')] = False):
+    async def described(asked: Annotated[Asked, Query()]): "What `answer` does, for the description."
+
+    class Predict(APIRoute):
+        "A route that FastAPI describes and that answers without FastAPI's layers, which would cost as much as all the rest."
+        async def handle(self, scope, receive, send):
+            if scope['method'] not in self.methods: return await super().handle(scope, receive, send)
+            await (await answer(Request(scope, receive)))(scope, receive, send)
+
+    async def answer(request: Request) -> Response:
+        try: asked = Asked.model_validate(dict(parse_qsl(request.scope['query_string'].decode('latin-1'), keep_blank_values=True)))
+        except ValidationError as e: raise HTTPException(422, '; '.join(f"{x['loc'][0]}: {x['msg']}" for x in e.errors())) from None
+        arrived = False
         try:
-            async with request.form() as form:    # as a parameter, FastAPI would check each file once more
+            async with asyncio.timeout(limits.seconds) as clock, request.form() as form:
+                arrived = True; clock.reschedule(asyncio.get_running_loop().time() + limits.seconds)
                 files = form.getlist('file')
                 if not files or not all(isinstance(f, UploadFile) for f in files): raise HTTPException(422, "the images go into form fields named 'file', each with a file name")
                 if len(files) > limits.files: raise HTTPException(413, f'{len(files)} files in one request, at most {limits.files} are allowed')
-                async with asyncio.timeout(limits.seconds): answer = await _predict(state, files, topk, abstain)
-        except TimeoutError: raise HTTPException(503, f'no answer within {limits.seconds:g} seconds', {'retry-after': '1'}) from None
-        if all(p.error for p in answer.predictions): raise HTTPException(answer.predictions[0].status, '; '.join(p.error for p in answer.predictions))
-        return Response(answer.model_dump_json(by_alias=True), media_type='application/json')    # FastAPI would check it once more
+                found = await _predict(state, files, asked.topk, asked.abstain)
+        except ClientDisconnect: return Response(status_code=499)    # for the log
+        except TimeoutError:
+            if arrived: raise HTTPException(503, f'no answer within {limits.seconds:g} seconds', {'retry-after': '1'}) from None
+            raise HTTPException(408, f'the request did not arrive within {limits.seconds:g} seconds', {'connection': 'close'}) from None
+        if all(p.error for p in found.predictions): raise HTTPException(found.predictions[0].status, '; '.join(p.error for p in found.predictions))
+        return Response(found.model_dump_json(by_alias=True), media_type='application/json')
+
+    app.router.routes.append(Predict('/predict', described, methods=['POST'], name='predict', response_model=Answer, responses={400: dict(model=Problem, description='a damaged form'), **problems},
+                                     description=_DOC, openapi_extra=dict(requestBody=_FORM), dependencies=[Security(APIKeyHeader(name='X-API-Key', auto_error=False))] if api_key is not None else []))
 
     @app.get('/health', description='The process is alive.')
     async def health() -> dict[str, str]: return dict(status='ok')
@@ -373,6 +422,7 @@ def _from_environment():
     "The application of a worker process."
     given = json.loads(os.environ['IMGCLS_SERVE'])
     _log_to_stderr()
+    if usable_threads() > 1: sys.setswitchinterval(.0005)    # a batch that is done should not wait 5 ms for Python
     return create_app(given['run'], given['backend'], os.environ.get('IMGCLS_API_KEY') or None, Limits(**given['limits']), given['device'])
 
 def _log_to_stderr():

@@ -107,6 +107,7 @@ class OnnxSession:
     threshold = property(lambda self: float(self.metadata.get('abstention_threshold', 0)))
     outlier_threshold = property(lambda self: float(self.metadata.get('outlier_threshold', -1)))
     precision = property(lambda self: self.metadata.get('precision', 'float32'))
+    on_cpu = property(lambda self: self.session.get_providers()[0] == 'CPUExecutionProvider')
     knows_outliers = property(lambda self: any(o.name == 'similarity' for o in self.session.get_outputs()))
 
     def outputs(self,
