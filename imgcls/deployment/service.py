@@ -234,7 +234,7 @@ class _Door:
                 sent['status'] = message['status']
                 message = dict(message, headers=[*message['headers'], (b'x-request-id', ident.encode())])
             await send(message)
-        asked = scope['method'] == 'POST' and scope['path'].removeprefix(scope.get('root_path', '')) == '/predict'
+        asked = scope['method'] == 'POST' and scope['path'].endswith('/predict')    # below whatever path it is mounted
         try: await (self._guarded if asked else self.app)(scope, receive, send_and_note)
         finally:
             status, seconds = sent.get('status', 499), time.perf_counter() - start    # 499: the client has gone
