@@ -6,9 +6,11 @@
 __all__ = ['PACKAGES', 'package']
 
 # %% ../../nbs/deployment/74_package.ipynb #d797b0b7
-import io, json, os, shutil, tarfile
+import io, json, os, shutil, sys, tarfile
 from importlib import metadata
 from pathlib import Path
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 import imgcls
 from ..core import *
 from .session import *
@@ -18,13 +20,32 @@ from .service import *
 _MODULES = ['__init__.py', 'core.py', 'data/__init__.py', 'data/decode.py', 'data/resample.py', 'deployment/__init__.py', 'deployment/session.py', 'deployment/batching.py', 'deployment/service.py', 'deployment/clouds.py']
 _NEEDS = ['numpy', 'pillow', 'pydantic', 'tqdm', 'onnxruntime']
 _HTTP = ['fastapi', 'uvicorn', 'python-multipart', 'prometheus-client']
+_FASTER = ['uvloop', 'httptools']                           # which uvicorn takes if they are there
+_GPU = 'onnxruntime-gpu[cuda,cudnn]==1.31.1'                # not each version has a release for GPUs
+_AZURE = 'azureml-inference-server-http==1.5.1'
+_PYTHON = f'{sys.version_info.major}.{sys.version_info.minor}'    # that of this machine, as the versions of the packages are
+
+def _pin(package: str) -> str:
+    "A requirement with the version that is installed here."
+    try: return f'{package}=={metadata.version(package)}'
+    except metadata.PackageNotFoundError: raise ImgclsError(f"to pin '{package}' it must be installed: pip install 'imgcls[serve,demo]'") from None
 
 def _pinned(*packages: str) -> str:
-    "Requirements with the versions that are installed here."
-    def one(p):
-        try: return f'{p}=={metadata.version(p)}'
-        except metadata.PackageNotFoundError: raise ImgclsError(f"to pin '{p}' it must be installed: pip install 'imgcls[serve,demo]'") from None
-    return '\n'.join(map(one, packages)) + '\n'
+    "Requirements with the versions that are installed here, and below them all that these need in turn on Linux."
+    linux = dict(sys_platform='linux', platform_system='Linux', os_name='posix', extra='')
+    found, todo = {}, [canonicalize_name(p) for p in packages]
+    while todo:
+        if (p := todo.pop()) in found or not _installed(p): continue
+        found[p] = _pin(p)
+        todo += [canonicalize_name(r.name) for r in map(Requirement, metadata.requires(p) or ()) if r.marker is None or r.marker.evaluate(linux)]
+    tops = [_pin(p) for p in packages]
+    return '\n'.join(tops + sorted(set(found.values()) - set(tops))) + '\n'
+
+def _http() -> str: return _pinned(*_NEEDS, *_HTTP, *filter(_installed, _FASTER))
+
+def _installed(package: str) -> bool:
+    try: metadata.version(package); return True
+    except metadata.PackageNotFoundError: return False
 
 def _common(run: Path, out: Path, backend: str):
     "The model and the modules."
@@ -38,8 +59,8 @@ def _common(run: Path, out: Path, backend: str):
 
 _DOCKERFILE = '''# Built in two stages: what pip needs to install stays behind.
 FROM python:{python}-slim AS build
-COPY requirements.txt .
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir -r requirements.txt
+COPY {requirements} .
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir -r {requirements}
 
 FROM python:{python}-slim
 RUN useradd --create-home --uid 10001 app
@@ -51,23 +72,7 @@ COPY serve.py .
 USER app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1{env}
 EXPOSE {port}
-HEALTHCHECK --interval=30s --timeout=3s --start-period=30s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:{port}{health}', timeout=2)"
-ENTRYPOINT ["python", "serve.py"]
-'''
-
-_CUDA = '''# The same on an NVIDIA GPU: docker build -f Dockerfile.cuda . ; docker run --gpus all ...
-FROM nvidia/cuda:12.6.3-cudnn-runtime-ubuntu24.04
-RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/* && useradd --create-home --uid 10001 app
-COPY requirements-cuda.txt .
-RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir -r requirements-cuda.txt
-WORKDIR /app
-COPY imgcls imgcls
-COPY model model
-COPY serve.py .
-USER app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
-EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=3s --start-period=60s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=2)"
+HEALTHCHECK --interval=30s --timeout=3s --start-period=60s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:{health}', timeout=2)"
 ENTRYPOINT ["python", "serve.py"]
 '''
 
@@ -76,7 +81,8 @@ def _write(out: Path, **files: str):
     for name, text in files.items():
         path = out/name.replace('___', '/').replace('__', '.'); path.parent.mkdir(parents=True, exist_ok=True); path.write_text(text, encoding='utf-8')
 
-def _docker(out: Path, python: str, port: int, health: str, env: str = ''): return _DOCKERFILE.format(python=python, port=port, health=health, env=env)
+def _dockerfile(port: int, health: str, env: str = '', requirements: str = 'requirements.txt') -> str: # health: port and path, in which the shell puts variables
+    return _DOCKERFILE.format(python=_PYTHON, port=port, health=health, env=env, requirements=requirements)
 
 # %% ../../nbs/deployment/74_package.ipynb #879355d2
 _SERVE = '''"""The service: POST /predict, GET /health, /ready, /metrics, /docs."""
@@ -88,19 +94,20 @@ if __name__ == '__main__':
     serve('model', host='0.0.0.0', port=int(os.environ.get('PORT', 8000)), workers=int(os.environ.get('IMGCLS_WORKERS', 1)), limits=Limits(**given))
 '''
 
-def _package_docker(run: Path, out: Path, name: str, python: str):
-    pinned = _pinned(*_NEEDS, *_HTTP)
-    _write(out, Dockerfile=_docker(out, python, 8000, '/health'), Dockerfile__cuda=_CUDA, requirements__txt=pinned, requirements_cuda__txt='', serve__py=_SERVE, __dockerignore='*.md\n', README__md=f'''# {name} in a container
+def _package_docker(run: Path, out: Path, name: str):
+    pinned, health = _http(), '${PORT:-8000}/health'
+    gpu = _dockerfile(8000, health, ' NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility', 'requirements-cuda.txt')    # which bring the libraries of CUDA
+    _write(out, Dockerfile=_dockerfile(8000, health), Dockerfile__cuda=gpu, requirements__txt=pinned, serve__py=_SERVE, __dockerignore='*.md\n', README__md=f'''# {name} in a container
 
     docker build -t {name} .
     docker run --rm -p 8000:8000 {name}
     curl -F file=@photo.jpg 'http://127.0.0.1:8000/predict?abstain=true'
 
-With a GPU: `docker build -f Dockerfile.cuda -t {name}:cuda .`, then `docker run --rm --gpus all -p 8000:8000 {name}:cuda`.
+With an NVIDIA GPU (a driver for CUDA 13, and NVIDIA's container toolkit): `docker build -f Dockerfile.cuda -t {name}:cuda .`, then `docker run --rm --gpus all -p 8000:8000 {name}:cuda`.
 
 Environment: `PORT`, `IMGCLS_API_KEY` (clients send it as X-API-Key), `IMGCLS_WORKERS`, and the limits `IMGCLS_BYTES`, `IMGCLS_PIXELS`, `IMGCLS_FILES`, `IMGCLS_REQUESTS`, `IMGCLS_SECONDS`.
 ''')
-    (out/'requirements_cuda.txt').unlink(); (out/'requirements-cuda.txt').write_text(pinned.replace('onnxruntime==', 'onnxruntime-gpu=='))
+    (out/'requirements-cuda.txt').write_text(pinned.replace(_pin('onnxruntime'), _GPU), encoding='utf-8')
 
 # %% ../../nbs/deployment/74_package.ipynb #f836e767
 _CLOUD = '''"""{doc}"""
@@ -113,8 +120,8 @@ app = create_cloud_app({model}, predict={predict}, health={health})
 if __name__ == '__main__': uvicorn.run(app, host='0.0.0.0', port={port})    # arguments, such as SageMaker's "serve", do not matter
 '''
 
-def _package_sagemaker(run: Path, out: Path, name: str, python: str):
-    _write(out, Dockerfile=_docker(out, python, 8080, '/ping').replace('COPY model model\n', ''), requirements__txt=_pinned(*_NEEDS, *_HTTP),
+def _package_sagemaker(run: Path, out: Path, name: str):
+    _write(out, Dockerfile=_dockerfile(8080, '${SAGEMAKER_BIND_TO_PORT:-8080}/ping').replace('COPY model model\n', ''), requirements__txt=_http(),
            serve__py=_CLOUD.format(doc='SageMaker: GET /ping, POST /invocations on port 8080; the model lies in /opt/ml/model.', model="os.environ.get('SM_MODEL_DIR', '/opt/ml/model')", predict="'/invocations'", health="'/ping'",
                                    port="int(os.environ.get('SAGEMAKER_BIND_TO_PORT', 8080))"), README__md=f'''# {name} on SageMaker
 
@@ -131,8 +138,8 @@ The image serves, `model.tar.gz` holds the model; SageMaker unpacks it into /opt
         for f in sorted((out/'model').iterdir()): t.add(f, f.name)
     shutil.rmtree(out/'model')
 
-def _package_vertex(run: Path, out: Path, name: str, python: str):
-    _write(out, Dockerfile=_docker(out, python, 8080, '/health', ' AIP_HTTP_PORT=8080 AIP_HEALTH_ROUTE=/health AIP_PREDICT_ROUTE=/predict'), requirements__txt=_pinned(*_NEEDS, *_HTTP),
+def _package_vertex(run: Path, out: Path, name: str):
+    _write(out, Dockerfile=_dockerfile(8080, '$AIP_HTTP_PORT$AIP_HEALTH_ROUTE', ' AIP_HTTP_PORT=8080 AIP_HEALTH_ROUTE=/health AIP_PREDICT_ROUTE=/predict'), requirements__txt=_http(),
            serve__py=_CLOUD.format(doc='Vertex AI: routes and port from AIP_* variables.', model="'model'", predict="os.environ.get('AIP_PREDICT_ROUTE', '/predict')", health="os.environ.get('AIP_HEALTH_ROUTE', '/health')",
                                    port="int(os.environ.get('AIP_HTTP_PORT', 8080))"), README__md=f'''# {name} on Vertex AI
 
@@ -161,13 +168,15 @@ def init():
 
 def run(raw_data):
     try: return {'predictions': answer_json(answer, raw_data)}
-    except Refused as e: return {'error': e.reason, 'status': e.status}
+    except Refused as e:
+        from azureml_inference_server_http.api.aml_response import AMLResponse
+        return AMLResponse({'error': e.reason}, e.status, json_str=True)
 '''
 
-def _package_azureml(run: Path, out: Path, name: str, python: str):
+def _package_azureml(run: Path, out: Path, name: str):
     shutil.move(out/'imgcls', out/'code'/'imgcls')
-    needs = ''.join(f'      - {l}\n' for l in [*_pinned(*_NEEDS, *_HTTP[:1]).split(), 'azureml-inference-server-http'])
-    _write(out, code___score__py=_SCORE, environment___conda__yml=f'name: {name}\nchannels: [conda-forge]\ndependencies:\n  - python={python}\n  - pip\n  - pip:\n{needs}',
+    needs = ''.join(f'      - {l}\n' for l in [_pin(p) for p in _NEEDS if p != 'pydantic'] + [_AZURE])    # it wants a pydantic of its own
+    _write(out, code___score__py=_SCORE, environment___conda__yml=f'name: {name}\nchannels: [conda-forge]\ndependencies:\n  - python={_PYTHON}\n  - pip\n  - pip:\n{needs}',
            endpoint__yml=f'$schema: https://azuremlschemas.azureedge.net/latest/managedOnlineEndpoint.schema.json\nname: {name}\nauth_mode: key\n',
            deployment__yml=f'''$schema: https://azuremlschemas.azureedge.net/latest/managedOnlineDeployment.schema.json
 name: blue
@@ -209,16 +218,16 @@ demo = gr.Interface(classify, [gr.Image(type='filepath', sources=['upload', 'web
 if __name__ == '__main__': demo.launch()
 '''
 
-def _package_spaces(run: Path, out: Path, name: str, python: str):
+def _package_spaces(run: Path, out: Path, name: str):
     version = metadata.version('gradio') if _installed('gradio') else '5.49.1'
-    _write(out, app__py=_APP.format(title=name), requirements__txt=_pinned(*_NEEDS, 'fastapi'), README__md=f'''---
+    _write(out, app__py=_APP.format(title=name), requirements__txt=_pinned(*_NEEDS), README__md=f'''---
 title: {name}
 emoji: 🖼️
 colorFrom: blue
 colorTo: green
 sdk: gradio
 sdk_version: {version}
-python_version: '{python}'
+python_version: '{_PYTHON}'
 app_file: app.py
 pinned: false
 ---
@@ -231,10 +240,6 @@ An image classifier with calibrated probabilities that may answer "none of these
     hf upload USER/{name} . . --repo-type space
 ''')
 
-def _installed(package: str) -> bool:
-    try: metadata.version(package); return True
-    except metadata.PackageNotFoundError: return False
-
 # %% ../../nbs/deployment/74_package.ipynb #b363f6bf
 PACKAGES = dict(docker=_package_docker, sagemaker=_package_sagemaker, vertex=_package_vertex, azureml=_package_azureml, spaces=_package_spaces)
 
@@ -244,7 +249,6 @@ def package(
     out: str | Path, # A directory that does not exist yet
     backend: str = 'onnx', # Which exported file: 'onnx', 'onnx-int8' or 'onnx-fp16'
     name: str = 'imgcls-classifier', # Of the image or endpoint: small letters, digits and dashes
-    python: str = '3.11', # Version in the container
 ) -> Path: # The directory
     "Write a deployment package."
     if target not in PACKAGES: raise ImgclsError(f"no such package: {target}.{did_you_mean(target, PACKAGES)}")
@@ -255,7 +259,7 @@ def package(
     tmp = out.with_name(f'.{out.name}.tmp'); shutil.rmtree(tmp, ignore_errors=True)
     try:
         _common(run, tmp, backend)
-        PACKAGES[target](run, tmp, name, python)
+        PACKAGES[target](run, tmp, name)
         tmp.rename(out)
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return out

@@ -6,9 +6,10 @@
 __all__ = ['ONNX_FILES', 'Prediction', 'top_predictions', 'usable_threads', 'OnnxSession']
 
 # %% ../../nbs/deployment/27_session.ipynb #7c50dd31
-import json, os
+import json, os, sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -72,7 +73,7 @@ def _providers(ort, device: str | None) -> list: # What ONNX Runtime shall compu
     if device == 'cpu': return ['CPUExecutionProvider']
     kind, _, number = device.partition(':')
     if kind != 'cuda' or 'CUDAExecutionProvider' not in there:
-        raise ImgclsError(f"ONNX Runtime cannot use the device '{device}' here (it has {', '.join(there)}). Use cpu, or pip install onnxruntime-gpu.")
+        raise ImgclsError(f"ONNX Runtime cannot use the device '{device}' here (it has {', '.join(there)}). Use cpu, or pip install 'onnxruntime-gpu[cuda,cudnn]'.")
     return [('CUDAExecutionProvider', {'device_id': int(number or 0)}), 'CPUExecutionProvider']
 
 def _open(path: Path, device: str | None, threads: int | None):
@@ -81,7 +82,13 @@ def _open(path: Path, device: str | None, threads: int | None):
     if not path.is_file(): raise ImgclsError(f"there is no file {path}: imgcls export RUN makes it")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads or usable_threads(), 3
-    try: return ort.InferenceSession(os.fspath(path), options, providers=_providers(ort, device))
+    try:
+        providers = _providers(ort, device)
+        if providers != ['CPUExecutionProvider'] and hasattr(ort, 'preload_dlls'):    # CUDA's libraries that pip installed
+            with redirect_stdout(sys.stderr): ort.preload_dlls()
+        session = ort.InferenceSession(os.fspath(path), options, providers=providers)
+        if device not in (None, 'cpu') and session.get_providers() == ['CPUExecutionProvider']: raise ImgclsError(f"ONNX Runtime cannot use the device '{device}' here, for the reason that it gives above. Use cpu, or mend that.")
+        return session
     except ImgclsError: raise
     except Exception as e:    # its own types, which share no base class
         raise ImgclsError(f"{path} cannot be opened: {str(e).splitlines()[0][:200]} Export it again, or take it from a copy.") from e
