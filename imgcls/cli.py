@@ -349,7 +349,8 @@ def serve(
     imgcls serve runs/quickstart-digits-1
     curl -F file=@cat.jpg 'http://127.0.0.1:8000/predict?topk=3&abstain=true'
     """
-    from imgcls.deployment.service import Limits, serve as start
+    from imgcls.deployment.door import Limits
+    from imgcls.deployment.service import serve as start
     if not (run/'classifier.json').is_file(): raise ImgclsError(f"{run} is not a finished run: it has no classifier.json")
     limits = Limits(bytes=int(max_mb*2**20), requests=requests, per_client=per_client)
     backend = backend or _backend_to_serve(run)

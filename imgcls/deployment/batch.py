@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from ..core import *
 from ..data.sources import *
 from .session import *
-from .service import *
+from .door import *
+from .served import *
 
 # %% ../../nbs/deployment/75_batch.ipynb #5e80fbdc
 def _walk(path: Path) -> Iterator[str]:

@@ -14,10 +14,11 @@ from packaging.utils import canonicalize_name
 import imgcls
 from ..core import *
 from .session import *
-from .service import *
+from .served import *
 
 # %% ../../nbs/deployment/74_package.ipynb #0d5d8ad1
-_MODULES = ['__init__.py', 'core.py', 'data/__init__.py', 'data/decode.py', 'data/resample.py', 'deployment/__init__.py', 'deployment/session.py', 'deployment/batching.py', 'deployment/service.py', 'deployment/clouds.py']
+_MODULES = ['__init__.py', 'core.py', 'data/__init__.py', 'data/decode.py', 'data/resample.py', 'deployment/__init__.py', 'deployment/session.py', 'deployment/batching.py',
+            'deployment/door.py', 'deployment/served.py', 'deployment/service.py', 'deployment/clouds.py']
 _NEEDS = ['numpy', 'pillow', 'pydantic', 'tqdm', 'onnxruntime']
 _HTTP = ['fastapi', 'uvicorn', 'python-multipart', 'prometheus-client']
 _FASTER = ['uvloop', 'httptools']                           # which uvicorn takes if they are there
@@ -87,7 +88,8 @@ def _dockerfile(port: int, health: str, env: str = '', requirements: str = 'requ
 # %% ../../nbs/deployment/74_package.ipynb #879355d2
 _SERVE = '''"""The service: POST /predict, GET /health, /ready, /metrics, /docs."""
 import os
-from imgcls.deployment.service import Limits, serve
+from imgcls.deployment.door import Limits
+from imgcls.deployment.service import serve
 
 if __name__ == '__main__':
     given = {k: type(v)(os.environ[f'IMGCLS_{k.upper()}']) for k, v in dict(bytes=1, pixels=1, files=1, requests=1, seconds=1.).items() if f'IMGCLS_{k.upper()}' in os.environ}
@@ -114,10 +116,11 @@ _CLOUD = '''"""{doc}"""
 import os
 import uvicorn
 from imgcls.deployment.clouds import create_cloud_app
+from imgcls.deployment.door import log_to_stderr
 
-app = create_cloud_app({model}, predict={predict}, health={health})
-
-if __name__ == '__main__': uvicorn.run(app, host='0.0.0.0', port={port})    # arguments, such as SageMaker's "serve", do not matter
+if __name__ == '__main__':    # arguments, such as SageMaker's "serve", do not matter
+    log_to_stderr()
+    uvicorn.run(create_cloud_app({model}, predict={predict}, health={health}), host='0.0.0.0', port={port}, log_level='warning', access_log=False, server_header=False)
 '''
 
 def _package_sagemaker(run: Path, out: Path, name: str):
@@ -158,8 +161,8 @@ _SCORE = '''"""Azure ML: init() once, run(body) for each request {"instances": [
 import os, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
-from imgcls.deployment.clouds import Answerer, answer_json
-from imgcls.deployment.service import Refused
+from imgcls.deployment.clouds import Answerer, read_instances
+from imgcls.deployment.door import Refused
 
 def init():
     global answer
@@ -167,10 +170,10 @@ def init():
     answer = Answerer(next(p.parent for p in sorted(root.rglob('model.onnx'))))    # Azure ML adds folders of its own
 
 def run(raw_data):
-    try: return {'predictions': answer_json(answer, raw_data)}
+    try: return {'predictions': answer(*read_instances(raw_data))}
     except Refused as e:
         from azureml_inference_server_http.api.aml_response import AMLResponse
-        return AMLResponse({'error': e.reason}, e.status, json_str=True)
+        return AMLResponse({'detail': e.reason}, e.status, json_str=True)
 '''
 
 def _package_azureml(run: Path, out: Path, name: str):
