@@ -55,7 +55,7 @@ def _pipeline(data: str, folder: bool) -> dict:
         vars=['params.yaml'],
         stages=dict(
             prepare=dict(cmd='python steps.py prepare', deps=['steps.py', *deps], params=['data'], outs=[{'reports/audit.json': dict(cache=False)}]),
-            train=dict(cmd='imgcls train recipe.yaml --data ${data} --out run', deps=deps, params=['data', {'recipe.yaml': None}], outs=['run']),
+            train=dict(cmd='imgcls train recipe.yaml --data "${data}" --out run', deps=deps, params=['data', {'recipe.yaml': None}], outs=['run']),
             evaluate=dict(cmd='python steps.py evaluate', deps=['steps.py', 'run', *deps], params=['data'], metrics=[{'reports/metrics.json': dict(cache=False)}],
                           plots=[{'reports/confusion.csv': dict(cache=False, template='confusion', x='actual', y='predicted')}]),
             export=dict(cmd='python steps.py export', deps=['steps.py', 'run'], params=['data'], outs=['export/model.onnx'], metrics=[{'reports/export.json': dict(cache=False)}])),
