@@ -40,8 +40,12 @@ def read_upload(
 
 # %% ../../nbs/deployment/37_served.ipynb #1c92a671
 class ExportedRun:
-    "An exported run, opened."
-    def __init__(self, run: Path, backend: str, device: str | None):
+    "An exported run, opened: the file agrees with classifier.json, or an `ImgclsError` says what does not."
+    def __init__(self,
+        run: Path, # A run directory
+        backend: str, # Which file: 'onnx', 'onnx-int8' or 'onnx-fp16'
+        device: str | None, # None: a GPU if ONNX Runtime can use one
+    ):
         try: said = json.loads((run/'classifier.json').read_text(encoding='utf-8'))
         except FileNotFoundError: raise ImgclsError(f"{run} is not a run directory of imgcls: it has no classifier.json") from None
         except ValueError as e: raise ImgclsError(f"{run/'classifier.json'} is damaged: {e}. Take it from a copy.") from e
@@ -65,8 +69,12 @@ class ExportedRun:
         return single
 
 class TrainedRun:
-    "A run with PyTorch."
-    def __init__(self, run: Path, backend: str, device: str | None):
+    "A run with PyTorch, opened."
+    def __init__(self,
+        run: Path, # A run directory
+        backend: str, # 'torch'
+        device: str | None, # None: the best device here
+    ):
         from imgcls.classifier import Classifier
         self.classifier = c = Classifier.load(run, backend, device)
         self.classes, self.threshold, self.outlier_threshold = c.classes, c.threshold, c.info.outlier_threshold
