@@ -148,7 +148,7 @@ def _stem_is_small(name, size, pretrained, small_stem, kwargs):
 
 def _check_size(model, name, shape):
     try: dry_run(model, shape)
-    except (AssertionError, RuntimeError, ValueError) as e:
+    except (AssertionError, RuntimeError, ValueError, IndexError) as e:
         why = str(e).partition('\n')[0] or 'it was designed for another size'
         raise ImgclsError(f"'{name}' cannot take images of {shape[-1]} pixels: {why}. Try size={model_config(name)['size'] or 32}.") from e
 
@@ -156,6 +156,7 @@ def _builtin_model(name, num_classes, in_channels, pretrained, kwargs):
     if pretrained: raise ImgclsError(f"'{name}' has no pretrained weights. Use pretrained=False, or '{OFFLINE_MODEL}' with pretrained='offline'.")
     try: return _BUILTIN[name](num_classes, in_channels, **kwargs)
     except TypeError as e: raise ImgclsError(f"'{name}' does not take these arguments: {e}") from e
+    except (RuntimeError, ValueError, IndexError) as e: raise ImgclsError(f"'{name}' cannot be built with {', '.join(f'{k}={v}' for k, v in kwargs.items())}: {e}") from e
 
 # %% ../../nbs/models/22_zoo.ipynb #bb1daddd
 def create_model(

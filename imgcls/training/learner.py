@@ -58,7 +58,7 @@ def preprocessing_for(
     std = [max(s, 1e-3) for s in std]    # a channel without any contrast stays finite
     if recipe.model.pretrained:
         cfg = model_config(recipe.model.name)
-        if imageset.channels == len(cfg['mean']): mean, std = cfg['mean'], cfg['std']
+        if imageset.channels == len(cfg['mean'] or ()): mean, std = cfg['mean'], cfg['std']
     return Preprocessing(input_size(imageset, recipe), mean, std, recipe.resize)
 
 # %% ../../nbs/training/46_learner.ipynb #11ac3010

@@ -73,7 +73,7 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_add_(means, grads)
             steps = torch._foreach_add(grads, means, alpha=momentum)
             if group['filters']:
-                for p, s in zip(params, steps): p.mul_(len(p)**0.5 / p.norm()).sub_(orthogonalize(s, group['steps']), alpha=group['lr'])
+                for p, s in zip(params, steps): p.mul_(len(p)**0.5 / p.norm().clamp_min(1e-7)).sub_(orthogonalize(s, group['steps']), alpha=group['lr'])
             else: torch._foreach_add_(params, steps, alpha=-group['lr'])
 
 # %% ../../nbs/training/43_optimizers.ipynb #fdfc1bc1
