@@ -75,7 +75,7 @@ def _training_text(run: Run) -> str:
     commit = f", commit `{info.git_commit[:12]}`{' with uncommitted changes' if info.git_commit.endswith('+dirty') else ''}" if info.git_commit else ''
     return (f"Recipe `{r.name}`: {info.architecture['name']} {start}, {m['epochs']} epochs of batches of {r.batch_size} with {r.optimizer.name} (learning rate {r.optimizer.lr:g}), seed {r.seed}, "
             f"at {info.preprocessing['size']} pixels; {m['seconds']:.0f} s on {m['device']}. All settings are in `recipe.yaml`, the course of training in `history.csv`.\n\n"
-            f"Data: {_cell(_dataset(run)['name'])}, {info.data['images']:,} images in all splits, fingerprint `{info.data['fingerprint']}`.\n\n"
+            f"Data: {_cell(_dataset(run)['name'])}{f', {n:,} images in all splits' if (n := info.data.get('images')) else ''}{f', fingerprint `{p}`' if (p := info.data.get('fingerprint')) else ''}.\n\n"
             f"Made with {', '.join(f'{k} {info.versions[k]}' for k in ('python', 'torch', 'fastai', 'timm') if k in info.versions)}{commit}.")
 
 # %% ../../nbs/reporting/79_card.ipynb #012b6f4f
