@@ -211,6 +211,7 @@ class Probed(Callback):
     def before_validate(self):
         idx, y = self.labelled(int(self.o.reference))
         self._bank = learner_features(self.learn, idx), y
+        if not self._bank[0].isfinite().all(): raise ImgclsError(f"the features of epoch {self.epoch} are not finite numbers: lower optimizer.lr, or set gradient_clip=1.0")
         self.spread, self.rank = feature_spread(self._bank[0]), effective_rank(self._bank[0])
         if not self._warned and (problem := self.problem()): self._warned = True; logger.warning('epoch %d: %s', self.epoch, problem)
     def problem(self) -> str | None: return collapse_warning(self.spread, self.rank)
