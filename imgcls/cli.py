@@ -19,7 +19,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Train, evaluate and use image classifiers that you can trust.")
 
 AsJson = Annotated[bool, typer.Option('--json', help='Print one JSON value as the last line of standard output.')]
-Data = Annotated[Optional[str], typer.Option('--data', '-d', help='A named data set (digits, cifar10, tiny-imagenet), a folder, CSV, parquet, zip or tar.')]
+def _named(data: str | None) -> str | None: # A variable of the shell that is not set must not mean digits
+    if data is not None and not data.strip(): raise ImgclsError('--data is empty')
+    return data
+Data = Annotated[Optional[str], typer.Option('--data', '-d', callback=_named, help='A named data set (digits, cifar10, tiny-imagenet), a folder, CSV, parquet, zip or tar.')]
 Device = Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1 or mps; the best one there is, if not given.')]
 RunDir = Annotated[Path, typer.Argument(metavar='RUN', help='A run directory that imgcls train wrote.', show_default=False)]
 

@@ -178,9 +178,9 @@ def plot_class_means(
     imageset: ImageSet, # With decoded images
     max_classes: int=20, # If there are more, that many spread over the list
 ) -> Figure:
-    "The mean training image of each class."
+    "The mean training image of each class; of all images where there are none for training."
     classes = _some_classes(imageset, max_classes)
-    means = class_means(imageset, classes).nan_to_num(255).round().byte()
+    means = class_means(imageset, classes, 'train' if len(imageset.splits.get('train', ())) else None).nan_to_num(255).round().byte()
     columns = min(10, len(classes))
     fig = _figure(*(.85*columns + .2, 1.1*math.ceil(len(classes)/columns)))
     axes = list(fig.subplots(math.ceil(len(classes)/columns), columns, squeeze=False).flat)

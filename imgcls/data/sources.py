@@ -231,14 +231,17 @@ def _parquet(tree, paths, name):
     splits = {r: _split_of(r) for r in refs}
     if any(splits.values()): refs = [r for r in refs if splits[r]]     # such as a data set's card beside its splits
     files = [str(tree.local(r)) for r in refs]
+    bad = refs[0]
     try:
         schema = pq.read_schema(files[0])
         image, label, names = _features(schema)
         plain = [c for c in schema.names if c == label or c != image and not pa.types.is_nested(schema.field(c).type)
                  and not pa.types.is_binary(schema.field(c).type)]
-        tables = [pq.read_table(f, columns=plain, partitioning=None).to_pandas() for f in files]
+        tables = []
+        for bad, f in zip(refs, files): tables.append(pq.read_table(f, columns=plain, partitioning=None).to_pandas())
         reader = ParquetReader(files, image, tree.stamps(refs))
-    except pa.ArrowException as e: raise ImgclsError(f"{tree.root}: not readable as parquet: {str(e).splitlines()[0]}") from e
+    except pa.ArrowException as e: raise ImgclsError(f"{bad} in {tree.root} is not readable as parquet: {str(e).splitlines()[0]}") from e
+    if pa.types.is_nested(schema.field(label).type): raise ImgclsError(f"the labels in the column {label} of {refs[0]} are of the type {schema.field(label).type}: an image has one class, as a text or a number")
     ids = [f'{r}/{i}' for r, t in zip(refs, tables) for i in range(len(t))]
     by_file = [splits[r] for r, t in zip(refs, tables) for _ in range(len(t))]
     table = pd.concat(tables, ignore_index=True)
@@ -433,6 +436,7 @@ def find_source(
 ) -> Source: # Raises `ImgclsError` if there is nothing there, or nothing that can be learnt
     "List the images of a data set; `load_data` decodes them."
     name = str(name_or_path)
+    if not name.strip(): raise ImgclsError("no data set is named: give a name such as digits, or the path of a folder or file")
     named = {'digits': _digits, **{n: partial(_official, n) for n in _OFFICIAL}}
     path, home = Path(name).expanduser(), data_home()
     stored = {short_name(p): p for p in sorted(home.iterdir()) 
