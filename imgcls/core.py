@@ -55,6 +55,7 @@ def atomic_path(
 ) -> Iterator[Path]: # A temporary path beside it, to write to
     "Write a file so that it exists whole or not at all."
     path = Path(path)
+    if not path.name: raise ImgclsError(f"'{path}' is not the name of a file: say which file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.tmp')
     try:
@@ -101,9 +102,9 @@ def default_device(
         name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as e:
-        reason = re.split(r'[.\n]', str(e))[0]
+        torch.zeros(1, device=device).item()    # a device that cannot give anything back is none
+    except (RuntimeError, AssertionError) as e:    # NotImplementedError is a RuntimeError
+        reason = re.split(r'\.\s|\.$|\n', str(e))[0]
         raise ImgclsError(f"device '{name}' cannot be used here: {reason}. Use cpu, or leave it out for the best one there is.") from e
     return device
 

@@ -489,8 +489,8 @@ def _plan_sweep(imageset: ImageSet, recipe: Recipe, out, space, trials: int, met
     if trials < 1: raise ImgclsError(f"trials should be 1 or more, not {trials}")
     for split in ('train', 'valid'):
         if not len(imageset.splits.get(split, ())): raise ImgclsError(f"{imageset.name} has no images in its split '{split}', and a sweep needs it")
-    if recipe.budget and not epochs: raise ImgclsError("trials are compared epoch by epoch, and this recipe has a budget of time: give epochs=N (--epochs N) for the trials")
-    short = recipe.replace(epochs=epochs or recipe.epochs, budget=None)
+    if recipe.budget and epochs is None: raise ImgclsError("trials are compared epoch by epoch, and this recipe has a budget of time: give epochs=N (--epochs N) for the trials")
+    short = recipe.replace(epochs=recipe.epochs if epochs is None else epochs, budget=None)
     parts = search_space(default_space(short) if space is None else space, short)
     default_device(device)
     if imageset.images is None and not any(k.split('.')[0] in ('size', 'resize', 'model') for k in parts):

@@ -199,6 +199,7 @@ def crossval(
     device: str | None = None, # None: the best device here
 ) -> CrossValidation:
     "Train `k` times and predict every image with the model that has not seen it."
+    if not 0 <= seed < 2**32: raise ImgclsError(f"seed is a whole number from 0 to 2**32-1, not {seed}")
     labels, groups = imageset.labels.numpy(), _fold_groups(imageset, groups)
     keep = labels >= 0
     if not include_test: keep[imageset.splits.get('test', [])] = False
