@@ -83,6 +83,8 @@ class ClassifierInfo(BaseModel):
     def _check(self):
         if len(set(self.classes)) != len(self.classes): raise ValueError('the class names are not unique')
         if self.architecture['num_classes'] != len(self.classes): raise ValueError(f"{len(self.classes)} class names for a network with {self.architecture['num_classes']} outputs")
+        if foreign := {k for k in self.architecture if k in ('pretrained', 'checkpoint_path', 'cache_dir') or k.startswith('pretrained_')}:
+            raise ValueError(f"the architecture names other weights ({', '.join(sorted(foreign))}), and those of a run are in model.safetensors")
         sizes = [self.architecture.get('in_channels', 3), len(self.preprocessing['mean']), len(self.preprocessing['std'])]
         if len(set(sizes)) > 1: raise ValueError('the network takes images with {} channels, the preprocessing has {} means and {} standard deviations'.format(*sizes))
         return self

@@ -74,8 +74,8 @@ def svg_of(
     svg = re.sub(r'(font: [^;"]*?px) [^;"]*', r'\1 var(--font)', svg)
     view = re.search(r'viewBox="[^"]*"', svg)[0]
     label = str(Markup.escape(alt))
-    return Markup(re.sub(r'<svg[^>]*>', f'<svg class="chart" role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
-                         f'xmlns:xlink="http://www.w3.org/1999/xlink" {view}>', svg, count=1))
+    head = f'<svg class="chart" role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view}>'
+    return Markup(re.sub(r'<svg[^>]*>', lambda m: head, svg, count=1))    # as it is: a class name may hold backslashes
 
 # %% ../../nbs/reporting/77_page.ipynb #7a43504d
 def image_uri(

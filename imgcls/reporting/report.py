@@ -39,7 +39,7 @@ class _Facts:
     def __init__(self, run: Run, imageset: ImageSet | None, full: bool, device):
         self.run, self.given, self.full, self.info, self.recipe = run, imageset, full, run.info, run.recipe
         self.classifier = run.classifier(device=device)
-        self.own = imageset is None or imageset.images is None or imageset.fingerprint == self.info.data.get('fingerprint')
+        self.own = imageset is None or self.decoded.fingerprint == self.info.data.get('fingerprint')
         self.split = run.metrics['split'] if self.own else next((s for s in ('test', 'valid') if imageset is not None and len(imageset.splits.get(s, ()))), None)
 
     @cached_property
@@ -137,6 +137,7 @@ def _samples(f: _Facts):
     pool = s.splits['train'] if len(s.splits.get('train', ())) else np.arange(len(s))
     labels = s.labels.numpy()[pool]
     there = np.unique(labels[labels >= 0])
+    if not len(there): raise ImgclsError('none of the images has a label')
     classes = there[np.unique(np.linspace(0, len(there)-1, min(20, len(there))).round().astype(int))]
     each = max(1, 20//len(classes))
     chosen = [(k, int(i)) for k in classes for i in rng.permutation(pool[labels == k])[:each]]
